@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract between the planner (Python) and the kernels (cpu/, cuda/): plain data and six methods.
+//
+// A View is a block of memory without a pointer; a Stage is one step of a chain; an Instruction is a kernel with
+// its views, chain and numbers; a Section is a run of instructions over one outer range without a barrier inside;
+// a Recording is a list of sections that can be replayed over any arenas of the right sizes.
+#pragma once
+#include <cstdint>
+
+namespace dlcore {
+
+// Reductions over rows are partial results of this many rows, merged in row order: the same bits at any thread count.
+constexpr int64_t CHUNK_ROWS = 64;
+// Column blocks start at multiples of this (dropout draws 8 columns at a time).
+constexpr int64_t COLUMN_ALIGN = 64;
+// Private memory of one thread while it runs a kernel.
+constexpr int64_t WORKSPACE_BYTES = 1 << 20;
+constexpr int64_t ALIGNMENT = 64;  // bytes, of arenas and of every placed value
+
+enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u64, i64 };
+
+// row_major: element (r, c) at r * ld + c * step.
+// strips:    a (k, n) operand of a product in strips of ld columns, [ceil(n / ld)][k][ld], short strips padded with zeros.
+enum class Layout : int32_t { row_major, strips };
+
+struct View {
+  int32_t arena;          // index into the bases given to run; -1: absent
+  DType dtype;
+  Layout layout;
+  int32_t members;        // outermost dimension: nets trained in one plan, 1 normally
+  int64_t offset;         // bytes from the base
+  int64_t member_stride;  // bytes
+  int64_t rows, cols;
+  int64_t ld;             // elements
+  int64_t step;           // elements; 1 except where a caller's array is read in place
+};
+
+enum class StageKind : int32_t {
+  affine,         // v = v * a + b           a, b (1, cols), either may be absent
+  affine2,        // v = a v + b operand + c a, b, c (1, cols)
+  add,            // v = v + operand
+  multiply,       // v = v * operand
+  activate,       // v = f(v)
+  activate_grad,  // v = v * f'(operand)     numbers[3] != 0: operand is f's output, else its input
+  dropout,        // v = kept ? v / keep : 0 numbers[0] = drop probability; a = counters
+  scale,          // v = v * numbers[0]
+  store,          // out = v
+  sum,            // out (1, cols) = sum over rows of v
+  dot,            // out (1, cols) = sum over rows of v * operand
+  moments         // out (1, cols) = mean over rows, out2 (1, cols) = sum of squared deviations
+};
+
+struct Stage {
+  StageKind kind;
+  int32_t function;   // Activation, of activate and activate_grad
+  int32_t random_op;  // number of the random op in the trace, of dropout
+  int32_t unused;
+  View operand;                       // (rows, cols)
+  View operand_scale, operand_shift;  // (1, cols): the operand is read as operand * scale + shift; absent: as it is
+  View a, b, c;                       // (1, cols)
+  View out, out2;
+  double numbers[4];  // activation constants in 0..2
+};
+
+enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, input gradient, weight gradient
+
+// Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
+// chain: the value that enters the instruction's chain, of shape (rows, cols).
+enum class Kernel : int32_t {
+  product,              // [A, B] numbers [role]; chain: C (m, n). B row major, or strips holding (k, n) with role nn
+  pointwise,            // [x]; chain: x
+  pack,                 // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T
+  gather,               // [data, order?, counters]; chain: row order[position + r] of data, converted to real
+  gather_index,         // [data, order?, counters, out i32 (rows, cols)]: the same for integers
+  moments_finish,       // [mean, m2, gamma, beta, running_mean!?, running_var!?, scale, shift, rstd, center]
+                        //   numbers [rows, eps, momentum]; center = -mean * rstd
+  moments_apply,        // [gamma, beta, running_mean, running_var, scale, shift] numbers [eps]: batch norm at evaluation
+  norm_backward_finish, // [sum, dot, gamma, mean, rstd, a, b, c, dgamma, dbeta] numbers [rows]
+  layer_norm,           // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]; chain: y
+  layer_norm_backward,  // [dy, x, gamma?, mean, rstd, dgamma?, dbeta?]; chain: dx
+  softmax_cross_entropy,// [logits, target, weight?, class_weight?, metrics!] numbers [smoothing, gradient]; chain: dlogits
+                        //   target i32 (rows, 1) or real (rows, classes)
+  loss,                 // [prediction, target (rows, cols), weight?, metrics!] numbers [function, gradient, c0, c1]; chain: dprediction
+  grad_scale,           // [metrics, gradients?, out f64 (1, 2)] numbers [max_norm]: out = {scale, gradient norm}
+  update,               // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters] numbers: see UpdateNumbers
+  tick,                 // [counters!, metrics!?, grad_scale?, results!?] numbers [draws, updates, rows]: see Counter
+  softmax,              // [x]; chain: softmax of each row of x
+  count
+};
+
+// metrics: f64 (1, METRICS), summed over the batches since the last tick with results
+enum Metric { metric_loss, metric_weight, metric_correct, metric_rows, METRICS = 4 };
+// counters: i64 (1, COUNTERS). draws keys the random masks, updates indexes hyper and results, position the order.
+enum Counter { counter_draws, counter_updates, counter_position, counter_seed, COUNTERS = 8 };
+// results: f64 (updates, RESULTS), one row an update: the metrics and the gradient norm
+enum Result { result_norm = METRICS, RESULTS = 8 };
+// hyper: f64 (updates, groups * HYPER): one row an update
+enum Hyper { hyper_lr, hyper_decay, hyper_momentum, hyper_beta2, hyper_eps, hyper_correction1, hyper_correction2, hyper_l2, hyper_l1, HYPER = 12 };
+// numbers of update: rule, value clip (0: none), clear (1: zero the gradient after use), groups, count of segments, then
+// SEGMENT numbers for each segment
+enum UpdateNumbers { update_rule, update_clip, update_clear, update_groups, update_segments, update_first };
+enum SegmentNumbers { segment_offset, segment_size, segment_group, segment_decay, SEGMENT = 4 };  // elements; decay 0 or 1
+
+struct Instruction {
+  Kernel kernel;
+  int32_t operand_count, stage_count, number_count;
+  int64_t rows, cols;      // of the value that enters the chain
+  const View* operands;
+  const Stage* chain;
+  const double* numbers;
+  View scratch;            // bytes as asked by Backend::scratch; absent when none
+};
+
+struct Section {
+  const Instruction* instructions;
+  int32_t count;
+  int32_t serial;   // 1: one thread, no barrier
+  int64_t outer;    // 0: instructions run one after another, each cut into its own items
+                    // n: every instruction is cut into n equal runs of items; run i of all of them needs no barrier
+};
+
+// What a kernel receives: the instruction and where its arenas lie for this member.
+struct Call {
+  const Instruction* instruction;
+  char* const* bases;
+  int64_t member;
+};
+
+// One kernel of a backend that runs on host threads. Phases are separated by barriers; items of a phase are independent
+// and a function of the shapes alone.
+struct KernelEntry {
+  int32_t (*phases)(const Instruction&);
+  int64_t (*items)(const Instruction&, int32_t phase);
+  int64_t (*scratch)(const Instruction&);  // bytes
+  void (*run)(const Call&, int32_t phase, int64_t begin, int64_t end, char* workspace);
+};
+
+// A named formula of math/, and how the planner may use it.
+struct Formula {
+  const char* name;  // "relu"
+  int32_t number;    // activation: 1 when the derivative is a function of the output; rule: state arrays; loss: unused
+};
+
+struct Traits {
+  const char* name;  // "avx2"
+  DType real;
+  int32_t lanes;     // reals in a vector
+  int32_t strip;     // columns of a strip
+  const Formula* activations;  // in the order of their enums
+  const Formula* rules;
+  const Formula* losses;
+  int32_t activation_count, rule_count, loss_count;
+};
+
+struct Recording;  // runtime/recording.h
+
+// A program is a list of (recordings run in order, times).
+struct Program {
+  const Recording* const* recordings;
+  int32_t count;
+  int64_t times;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual char* allocate(int64_t bytes) = 0;  // ALIGNMENT-aligned, zeroed; released by free_memory
+  virtual void copy(char* to, const char* from, int64_t bytes) = 0;
+  virtual int64_t scratch(const Instruction&) const = 0;
+  virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand
+  virtual Recording* record(const Section*, int32_t count) = 0;
+  virtual void run(const Program*, int32_t count, char* const* bases, int32_t threads) = 0;
+};
+
+}  // namespace dlcore

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// run_chain: one loop over the block for each stage, with every switch outside of it. A stage reads and writes L1, so
+// a chain costs about as much as the memory that its operands and stores touch.
+#include "../math/activations.h"
+#include "dropout.h"
+#include "stage.h"
+
+DLCORE_BEGIN
+
+// v = f(v, column, edge)
+template <class F>
+static void map(const Block& b, F f) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    real* v = b.v + r * b.ld;
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(v + c, f(load(v + c), c, edge)); });
+  }
+}
+
+// v = f(v)
+template <class F>
+static void map_alone(const Block& b, F f) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    real* v = b.v + r * b.ld;
+    for (int64_t c = 0; c < b.cols; c += LANES) store(v + c, f(load(v + c)));
+  }
+}
+
+// v = f(v, operand, column, edge)
+template <class F>
+static void map_with_operand(const Call& call, const Stage& s, const Block& b, F f) {
+  Operand o(call, s, b);
+  for (int64_t r = 0; r < b.rows; ++r) {
+    real* v = b.v + r * b.ld;
+    const real* x = operand_row(o, r, b.cols);
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(v + c, f(load(v + c), load(x + c, edge), c, edge)); });
+  }
+}
+
+static void affine(const Call& call, const Stage& s, const Block& b) {
+  const real *a = columns(call, s.a, b), *shift = columns(call, s.b, b);
+  if (a && shift) {
+    map(b, [=](vec v, int64_t c, auto edge) { return fma(v, load(a + c, edge), load(shift + c, edge)); });
+  } else if (a) {
+    map(b, [=](vec v, int64_t c, auto edge) { return v * load(a + c, edge); });
+  } else if (shift) {
+    map(b, [=](vec v, int64_t c, auto edge) { return v + load(shift + c, edge); });
+  }
+}
+
+static void affine2(const Call& call, const Stage& s, const Block& b) {
+  const real *x = columns(call, s.a, b), *y = columns(call, s.b, b), *z = columns(call, s.c, b);
+  map_with_operand(call, s, b, [=](vec v, vec operand, int64_t c, auto edge) {
+    return fma(v, load(x + c, edge), fma(operand, load(y + c, edge), load(z + c, edge)));
+  });
+}
+
+struct Constants {
+  real c[3];
+};
+
+template <class A>
+static void activate(const Block& b, Constants k) {
+  map_alone(b, [k](vec v) { return A::apply(v, k.c); });
+}
+
+template <class A>
+static void activate_grad(const Call& call, const Stage& s, const Block& b, Constants k) {
+  const bool holds_output = s.numbers[3] != 0;
+  if (A::from_output && !holds_output) {
+    map_with_operand(call, s, b, [k](vec v, vec x, int64_t, auto) { return v * A::grad(A::apply(x, k.c), k.c); });
+  } else {
+    map_with_operand(call, s, b, [k](vec v, vec x, int64_t, auto) { return v * A::grad(x, k.c); });
+  }
+}
+
+static void activation(const Call& call, const Stage& s, const Block& b) {
+  const Constants k = {{real(s.numbers[0]), real(s.numbers[1]), real(s.numbers[2])}};
+  const bool grad = s.kind == StageKind::activate_grad;
+  switch (Activation(s.function)) {
+#define DLCORE_CASE(name)                                             \
+  case Activation::name:                                              \
+    return grad ? activate_grad<activations::name>(call, s, b, k) : activate<activations::name>(b, k);
+    DLCORE_ACTIVATIONS(DLCORE_CASE)
+#undef DLCORE_CASE
+    case Activation::count: return;
+  }
+}
+
+static void dropout(const Call& call, const Stage& s, const Block& b) {
+  typedef uint16_t draw_vec __attribute__((vector_size(LANES * 2)));
+  if (s.numbers[0] <= 0) return;
+  const int64_t* counters = at<const int64_t>(call, s.a);
+  const Dropout d = {philox_key<wide>(uint64_t(counters[counter_seed])), uint32_t(counters[counter_draws]),
+                     uint32_t(s.random_op)};
+  const uint32_t threshold = dropout_threshold(s.numbers[0]);
+  const vec scale = splat(dropout_scale(threshold));
+  alignas(ALIGNMENT) uint16_t draws[SLAB_COLUMNS + DROPOUT_COLUMNS];
+  for (int64_t r = 0; r < b.rows; ++r) {
+    real* v = b.v + r * b.ld;
+    dropout_draws(d, b.row + r, b.col, b.cols, draws);
+    for (int64_t c = 0; c < b.cols; c += LANES) {
+      draw_vec draw;
+      __builtin_memcpy(&draw, draws + c, sizeof draw);
+      const ivec kept = __builtin_convertvector(draw, ivec) < integer(threshold);
+      store(v + c, select(kept, load(v + c) * scale, vec{}));
+    }
+  }
+}
+
+static void store_block(const Call& call, const Stage& s, const Block& b) {
+  const View& out = s.out;
+  char* base = at<char>(call, out);
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const real* v = b.v + r * b.ld;
+    char* row = base + ((b.row + r) * out.ld + b.col) * size_of(out.dtype);
+    if (out.dtype != REAL) {
+      store_from_real(out.dtype, v, b.cols, row);
+      continue;
+    }
+    real* to = reinterpret_cast<real*>(row);
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(to + c, load(v + c), edge); });
+  }
+}
+
+static void run_stage(const Call& call, const Stage& s, const Block& b) {
+  switch (s.kind) {
+    case StageKind::affine: return affine(call, s, b);
+    case StageKind::affine2: return affine2(call, s, b);
+    case StageKind::add: return map_with_operand(call, s, b, [](vec v, vec x, int64_t, auto) { return v + x; });
+    case StageKind::multiply: return map_with_operand(call, s, b, [](vec v, vec x, int64_t, auto) { return v * x; });
+    case StageKind::activate:
+    case StageKind::activate_grad: return activation(call, s, b);
+    case StageKind::dropout: return dropout(call, s, b);
+    case StageKind::scale: {
+      const vec factor = splat(real(s.numbers[0]));
+      return map_alone(b, [factor](vec v) { return v * factor; });
+    }
+    case StageKind::store: return store_block(call, s, b);
+    case StageKind::sum:
+    case StageKind::dot:
+    case StageKind::moments: return reduce_stage(call, s, b);
+  }
+}
+
+void run_chain(const Call& call, const Block& b) {
+  const Instruction& in = *call.instruction;
+  const int64_t width = slab_columns(b.rows);
+  for (int64_t c = 0; c < b.cols; c += width) {
+    const Block slab = {b.v + c, b.ld, b.row, b.col + c, b.rows, min(width, b.cols - c)};
+    for (int32_t i = 0; i < in.stage_count; ++i) run_stage(call, in.chain[i], slab);
+  }
+}
+
+DLCORE_END

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// loss: an elementwise loss of prediction (rows, cols) and target, averaged over the columns of a row; the gradient
+// goes through the chain. Bound by reading both and by the exp and log of the loss; chunks of rows, blocks of columns.
+#include "../math/losses.h"
+
+#include "partials.h"
+
+DLCORE_BEGIN
+
+struct Arguments {
+  const real* prediction;  // (rows, cols)
+  const real* target;      // (rows, cols)
+  const real* weight;      // (rows, 1), may be absent
+  int64_t prediction_ld, target_ld, weight_ld;
+  real class0, class1_more;  // weight of an element: class0 + target * class1_more
+  bool gradient;
+
+  real row_weight(int64_t r) const { return weight ? weight[r * weight_ld] : 1; }
+};
+
+static const real* rows_from(const Call& call, const View& view, int64_t row) {
+  const real* p = at<real>(call, view);
+  return p ? p + row * view.ld : nullptr;
+}
+
+// [prediction, target, weight?, metrics!] numbers [function, gradient, c0, c1]
+static Arguments arguments_of(const Call& call, int64_t row) {
+  const View* views = call.instruction->operands;
+  const double* numbers = call.instruction->numbers;
+  Arguments x = {};
+  x.prediction = rows_from(call, views[0], row);
+  x.target = rows_from(call, views[1], row);
+  x.weight = rows_from(call, views[2], row);
+  x.prediction_ld = views[0].ld;
+  x.target_ld = views[1].ld;
+  x.weight_ld = views[2].ld;
+  x.gradient = numbers[1] != 0;
+  x.class0 = real(numbers[2]);
+  x.class1_more = real(numbers[3] - numbers[2]);
+  return x;
+}
+
+// Of one row, in LANES parts.
+struct RowSums {
+  vec loss, weight;
+  ivec wrong;
+};
+
+// One row of a block; the gradient goes to v.
+template <class Loss>
+static void loss_row(const Arguments& x, const Block& block, int64_t r, real scale, RowSums& row) {
+  const real* prediction = x.prediction + r * x.prediction_ld + block.col;
+  const real* target = x.target + r * x.target_ld + block.col;
+  real* v = block.v + r * block.ld;
+  const real class0 = x.class0, class1_more = x.class1_more;
+  const bool gradient = x.gradient;
+  RowSums sums = row;
+  for_columns(block.cols, [&](int64_t c, auto edge) {
+    const vec p = load(prediction + c, edge), t = load(target + c, edge);
+    vec weight = splat(1);
+    if constexpr (Loss::classifies) {
+      weight = fma(t, splat(class1_more), splat(class0));
+      sums.weight += within(weight, edge, splat(0));
+      sums.wrong |= ~Loss::correct(p, t);
+    }
+    sums.loss += within(Loss::value(p, t) * weight, edge, splat(0));
+    if (gradient) store(v + c, Loss::grad(p, t) * (weight * scale));
+  });
+  row = sums;
+}
+
+// metrics (1, METRICS) of the chunk
+template <class Loss>
+static void finish_rows(const Arguments& x, const RowSums* sums, const Block& chunk, double* metrics) {
+  double loss = 0, weights = 0;
+  int64_t correct = 0;
+  for (int64_t r = 0; r < chunk.rows; ++r) {
+    const double weight = double(x.row_weight(r));
+    loss += weight * reduce_add(sums[r].loss) / double(chunk.cols);
+    weights += Loss::classifies ? weight * reduce_add(sums[r].weight) / double(chunk.cols) : weight;
+    correct += Loss::classifies && !any(sums[r].wrong);
+  }
+  metrics[metric_loss] = loss;
+  metrics[metric_weight] = weights;
+  metrics[metric_correct] = double(correct);
+  metrics[metric_rows] = double(chunk.rows);
+}
+
+// The chunk as one block without memory.
+template <class Loss>
+static void loss_chunk(const Call& call, const Block& chunk, char* workspace) {
+  const Arguments x = arguments_of(call, chunk.row);
+  RowSums sums[CHUNK_ROWS] = {};
+  for (int64_t col = 0; col < chunk.cols; col += BLOCK_COLUMNS) {
+    const Block block = {reinterpret_cast<real*>(workspace), BLOCK_COLUMNS, chunk.row, col, chunk.rows,
+                         min(BLOCK_COLUMNS, chunk.cols - col)};
+    for (int64_t r = 0; r < chunk.rows; ++r) {
+      loss_row<Loss>(x, block, r, x.row_weight(r) / real(chunk.cols), sums[r]);
+    }
+    if (x.gradient) run_chain(call, block);
+  }
+  finish_rows<Loss>(x, sums, chunk, partials<double>(call) + chunk.row / CHUNK_ROWS * METRICS);
+}
+
+#define DLCORE_LOSS_CHUNK(name) loss_chunk<losses::name>,
+static void (*const loss_chunks[])(const Call&, const Block&, char*) = {DLCORE_LOSSES(DLCORE_LOSS_CHUNK)};
+#undef DLCORE_LOSS_CHUNK
+
+static void run_loss(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
+  const Instruction& instruction = *call.instruction;
+  for (int64_t i = begin; phase == 0 && i < end; ++i) {
+    const Block chunk = {nullptr, 0, i * CHUNK_ROWS, 0, chunk_rows(instruction, i), instruction.cols};
+    loss_chunks[int(instruction.numbers[0])](call, chunk, workspace);
+  }
+  if (phase + 1 == metric_phases(instruction)) merge_metrics(call, instruction.operands[3], begin, end);
+}
+
+const KernelEntry loss_entry = {metric_phases, metric_items, metric_scratch, run_loss};
+
+DLCORE_END

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reductions over rows: sum, dot and moments of a chunk of rows as a stage of a chain, and their merge.
+//
+// Rows are added in order within a chunk and chunks in order, whatever kernel runs the chain on however many threads.
+// Moments take the mean of a chunk before its squared deviations; chunks merge by Chan, Golub and LeVeque (1979).
+#include "stage.h"
+
+DLCORE_BEGIN
+
+bool is_reduction(const Stage& s) {
+  return s.kind == StageKind::sum || s.kind == StageKind::dot || s.kind == StageKind::moments;
+}
+
+static int64_t chunk_count(const Instruction& in) { return ceil_div(in.rows, CHUNK_ROWS); }
+static int64_t partial_cols(const Instruction& in) { return round_up(in.cols, COLUMN_ALIGN); }
+static int64_t results(const Stage& s) { return s.kind == StageKind::moments ? 2 : 1; }
+
+// (chunks, results, partial_cols), after those of the reductions before it
+static real* partials(const Call& call, const Stage& s) {
+  const Instruction& in = *call.instruction;
+  real* p = at<real>(call, in.scratch);
+  for (const Stage* before = in.chain; before != &s; ++before)
+    if (is_reduction(*before)) p += chunk_count(in) * results(*before) * partial_cols(in);
+  return p;
+}
+
+static void write_columns(real* to, const real* from, int64_t cols) {
+  for_columns(cols, [&](int64_t c, auto edge) { store(to + c, load(from + c), edge); });
+}
+
+// The result of a chunk (second: of moments), to where the merge reads it or to where it belongs.
+static void keep(const Call& call, const Stage& s, const Block& b, const real* first, const real* second) {
+  const Instruction& in = *call.instruction;
+  const bool partial = chain_reduces(in);
+  real* to = partial ? partials(call, s) + b.row / CHUNK_ROWS * results(s) * partial_cols(in) : at<real>(call, s.out);
+  write_columns(to + b.col, first, b.cols);
+  if (!second) return;
+  to = partial ? to + partial_cols(in) : at<real>(call, s.out2);
+  write_columns(to + b.col, second, b.cols);
+}
+
+// to = f(to, v, column) over the rows in order, from zero
+template <class F>
+static void reduce(const Block& b, real* to, F f) {
+  for (int64_t c = 0; c < b.cols; c += LANES) store(to + c, vec{});
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const real* v = b.v + r * b.ld;
+    for (int64_t c = 0; c < b.cols; c += LANES) store(to + c, f(load(to + c), load(v + c), c));
+  }
+}
+
+static void sum(const Call& call, const Stage& s, const Block& b) {
+  alignas(ALIGNMENT) real total[SLAB_COLUMNS];
+  reduce(b, total, [](vec sum, vec v, int64_t) { return sum + v; });
+  keep(call, s, b, total, nullptr);
+}
+
+static void dot(const Call& call, const Stage& s, const Block& b) {
+  alignas(ALIGNMENT) real total[SLAB_COLUMNS];
+  for (int64_t c = 0; c < b.cols; c += LANES) store(total + c, vec{});
+  Operand o(call, s, b);
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const real *v = b.v + r * b.ld, *x = operand_row(o, r, b.cols);
+    for_columns(b.cols, [&](int64_t c, auto edge) {
+      store(total + c, fma(load(v + c), load(x + c, edge), load(total + c)));
+    });
+  }
+  keep(call, s, b, total, nullptr);
+}
+
+static void moments(const Call& call, const Stage& s, const Block& b) {
+  alignas(ALIGNMENT) real mean[SLAB_COLUMNS], squares[SLAB_COLUMNS];
+  reduce(b, mean, [](vec sum, vec v, int64_t) { return sum + v; });
+  for (int64_t c = 0; c < b.cols; c += LANES) store(mean + c, load(mean + c) / real(b.rows));
+  reduce(b, squares, [&](vec sum, vec v, int64_t c) {
+    const vec deviation = v - load(mean + c);
+    return fma(deviation, deviation, sum);
+  });
+  keep(call, s, b, mean, squares);
+}
+
+void reduce_stage(const Call& call, const Stage& s, const Block& b) {
+  if (s.kind == StageKind::sum) return sum(call, s, b);
+  if (s.kind == StageKind::dot) return dot(call, s, b);
+  moments(call, s, b);
+}
+
+bool has_reduction(const Instruction& in) {
+  for (int32_t i = 0; i < in.stage_count; ++i)
+    if (is_reduction(in.chain[i])) return true;
+  return false;
+}
+
+bool chain_reduces(const Instruction& in) { return has_reduction(in) && chunk_count(in) > 1; }
+
+int64_t chain_scratch(const Instruction& in) {
+  if (!chain_reduces(in)) return 0;
+  int64_t count = 0;
+  for (int32_t i = 0; i < in.stage_count; ++i) count += is_reduction(in.chain[i]) ? results(in.chain[i]) : 0;
+  return count * chunk_count(in) * partial_cols(in) * int64_t(sizeof(real));
+}
+
+int64_t merge_items(const Instruction& in) { return ceil_div(in.cols, COLUMN_ALIGN); }
+
+// before: rows that mean and squares hold; rows: of the next chunk
+static void merge_moments(vec& mean, vec& squares, vec next_mean, vec next_squares, int64_t before, int64_t rows) {
+  const double total = double(before + rows);
+  const vec delta = next_mean - mean;
+  mean = fma(delta, splat(real(rows / total)), mean);
+  squares = fma(delta * delta, splat(real(before * (rows / total))), squares + next_squares);
+}
+
+static void merge_stage(const Call& call, const Stage& s, int64_t first, int64_t last) {
+  const Instruction& in = *call.instruction;
+  const int64_t stride = results(s) * partial_cols(in);
+  const bool two = s.kind == StageKind::moments;
+  const real* partial = partials(call, s);
+  for (int64_t c = first; c < last; c += LANES) {
+    const real *p = partial + c, *p2 = p + partial_cols(in);
+    vec total = load(p), squares = two ? load(p2) : vec{};
+    for (int64_t k = 1; k < chunk_count(in); ++k) {
+      if (two) {
+        merge_moments(total, squares, load(p + k * stride), load(p2 + k * stride), k * CHUNK_ROWS,
+                      min(CHUNK_ROWS, in.rows - k * CHUNK_ROWS));
+      } else {
+        total = total + load(p + k * stride);
+      }
+    }
+    const int64_t n = min(LANES, in.cols - c);
+    store_partial(at<real>(call, s.out) + c, total, n);
+    if (two) store_partial(at<real>(call, s.out2) + c, squares, n);
+  }
+}
+
+void merge_chain(const Call& call, int64_t begin, int64_t end) {
+  const Instruction& in = *call.instruction;
+  for (int32_t i = 0; i < in.stage_count; ++i)
+    if (is_reduction(in.chain[i]))
+      merge_stage(call, in.chain[i], begin * COLUMN_ALIGN, min(in.cols, end * COLUMN_ALIGN));
+}
+
+DLCORE_END

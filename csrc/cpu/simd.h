@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// One vector of reals: GCC and Clang vector extensions, with an intrinsic where the language has no operator.
+//
+// vec has + - * / and comparisons (which give an ivec of 0 and -1); x[i] is a lane. All lanes go through the same
+// instructions, so an element's value never depends on where it lies: loops take whole vectors, with a partial load
+// and store at the edge, and have no scalar tail.
+#pragma once
+#include "../math/scalar.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+DLCORE_BEGIN
+
+#if defined(__AVX512F__)
+constexpr int64_t VECTOR_BYTES = 64;
+#define DLCORE_MM_(name, type) _mm512_##name##_##type
+#elif defined(__AVX2__)
+constexpr int64_t VECTOR_BYTES = 32;
+#define DLCORE_MM_(name, type) _mm256_##name##_##type
+#else
+constexpr int64_t VECTOR_BYTES = 16;
+#define DLCORE_MM_(name, type) _mm_##name##_##type
+#endif
+#if DLCORE_REAL_F64
+#define DLCORE_MM(name) DLCORE_MM_(name, pd)
+#else
+#define DLCORE_MM(name) DLCORE_MM_(name, ps)
+#endif
+
+constexpr int64_t LANES = VECTOR_BYTES / int64_t(sizeof(real));
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef decltype(vec{} < vec{}) ivec;  // integers of the width of real; also the masks
+
+inline vec load(const real* p) {
+  vec x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+
+inline void store(real* p, vec x) { __builtin_memcpy(p, &x, sizeof x); }
+
+inline vec splat(real x) { return x - vec{}; }
+
+template <>
+struct Lanes<vec> {
+  typedef vec type;
+  typedef ivec mask;
+  typedef ivec integer;
+
+  static inline vec splat(real x) { return x - vec{}; }
+  static inline vec fma(vec a, vec b, vec c) {
+#if defined(__FMA__)
+    return DLCORE_MM(fmadd)(a, b, c);
+#elif defined(__ARM_FEATURE_FMA) && DLCORE_REAL_F64
+    return vfmaq_f64(c, a, b);
+#elif defined(__ARM_FEATURE_FMA)
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+  }
+  static inline vec max(vec a, vec b) { return a > b ? a : b; }
+  static inline vec min(vec a, vec b) { return a < b ? a : b; }
+  static inline vec sqrt(vec x) { return each(Lanes<real>::sqrt, x); }
+  static inline vec select(ivec m, vec a, vec b) { return m ? a : b; }
+  static inline ivec bits(vec x) { return (ivec)x; }
+  static inline vec from_bits(ivec i) { return (vec)i; }
+  static inline vec to_real(ivec i) { return __builtin_convertvector(i, vec); }
+  template <class F>
+  static inline vec each(F f, vec x) {
+    vec y;
+    for (int64_t i = 0; i < LANES; ++i) y[i] = f(x[i]);
+    return y;
+  }
+};
+
+// 0, 1, 2 ...
+inline ivec lane_numbers() {
+  ivec i;
+  for (int64_t k = 0; k < LANES; ++k) i[k] = integer(k);
+  return i;
+}
+
+// The first n lanes, 0 <= n <= LANES; the others read as 0.
+inline vec load_partial(const real* p, int64_t n) {
+#if defined(__AVX512F__)
+  return DLCORE_MM(maskz_loadu)((1u << n) - 1, p);
+#elif defined(__AVX2__)
+  return DLCORE_MM(maskload)(p, (__m256i)(lane_numbers() < integer(n)));
+#else
+  vec x = {};
+  for (int64_t i = 0; i < n; ++i) x[i] = p[i];
+  return x;
+#endif
+}
+
+inline void store_partial(real* p, vec x, int64_t n) {
+#if defined(__AVX512F__)
+  DLCORE_MM(mask_storeu)(p, (1u << n) - 1, x);
+#elif defined(__AVX2__)
+  DLCORE_MM(maskstore)(p, (__m256i)(lane_numbers() < integer(n)), x);
+#else
+  for (int64_t i = 0; i < n; ++i) p[i] = x[i];
+#endif
+}
+
+// Lanes combined in halves: one order, the same for every caller of this instruction set.
+inline real reduce_add(vec x) {
+  for (int64_t half = LANES / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+  return x[0];
+}
+
+inline real reduce_max(vec x) {
+  for (int64_t half = LANES / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) x[i] = max(x[i], x[i + half]);
+  return x[0];
+}
+
+DLCORE_END

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Activations f of one element. A new one is a struct with `apply`, `grad` and `from_output`, and a word in
+// DLCORE_ACTIVATIONS. c: the constants (slope, alpha) of the stage. grad is f' as a function of f's output where
+// from_output is 1, which lets the planner keep the output alone, and else of its input. leaky_relu and elu take that
+// from the sign of the output, so c[0] < 0 needs the input. GELU follows Hendrycks and Gimpel (2016).
+#pragma once
+#include "functions.h"
+
+DLCORE_BEGIN
+
+#define DLCORE_ACTIVATIONS(X) \
+  X(identity) X(relu) X(leaky_relu) X(elu) X(sigmoid) X(tanh) X(gelu_tanh) X(gelu) X(silu) X(softplus)
+
+#define DLCORE_ENUMERATOR(name) name,
+enum class Activation : int32_t { DLCORE_ACTIVATIONS(DLCORE_ENUMERATOR) count };
+#undef DLCORE_ENUMERATOR
+
+namespace activations {
+
+struct identity {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return x;
+  }
+  template <class T>
+  static DLCORE_HD T grad(T, const real*) {
+    return splat<T>(1);
+  }
+};
+
+// A NaN is neither above nor below zero and comes through.
+template <class T>
+DLCORE_HD T by_sign(T x, T above, T below) {
+  return select(x > real(0), above, select(x <= real(0), below, x));
+}
+
+struct relu {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return max(splat<T>(0), x);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T y, const real*) {
+    return by_sign(y, splat<T>(1), splat<T>(0));
+  }
+};
+
+struct leaky_relu {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real* c) {
+    return by_sign(x, x, x * c[0]);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T y, const real* c) {
+    return by_sign(y, splat<T>(1), splat<T>(c[0]));
+  }
+};
+
+struct elu {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real* c) {
+    return select(x > real(0), x, expm1_(x) * c[0]);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T y, const real* c) {
+    return select(y > real(0), splat<T>(1), y + c[0]);
+  }
+};
+
+struct sigmoid {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return sigmoid_(x);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T y, const real*) {
+    return y * (real(1) - y);
+  }
+};
+
+struct tanh {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return tanh_(x);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T y, const real*) {
+    return fma(-y, y, splat<T>(1));
+  }
+};
+
+// x (1 + tanh(u)) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3): no cancellation in the left tail
+struct gelu_tanh {
+  static constexpr int from_output = 0;
+  static constexpr real linear = real(1.5957691216057308), cubic = real(0.044715 * 1.5957691216057308);
+  template <class T>
+  static DLCORE_HD T twice_u(T x) {
+    return x * fma(x * x, splat<T>(cubic), splat<T>(linear));
+  }
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return times_sigmoid(x, twice_u(x));
+  }
+  template <class T>
+  static DLCORE_HD T grad(T input, const real*) {
+    const T x = min(splat<T>(32), max(splat<T>(-32), input));  // beyond, f' is 0 or 1
+    const T u = twice_u(x), s = sigmoid_(u);
+    const T slope = fma(x * x, splat<T>(3 * cubic), splat<T>(linear));
+    return fma(x * slope, s * sigmoid_(-u), s);
+  }
+};
+
+// x P(Z < x); tail = P(Z > |x|) goes through mills_ so that x < 0 keeps its relative accuracy
+struct gelu {
+  static constexpr int from_output = 0;
+  static constexpr real bound = DLCORE_REAL_F64 ? 39 : 16;  // the tail times |x| underflows before
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    const T z = min(splat<T>(bound), abs(x));
+    const T tail = exp_square_times(mills_(z) * select(x < real(0), -z, splat<T>(1)), z, real(0.5));
+    return select(x < real(0), tail, x * (real(1) - tail));
+  }
+  // P(Z < x) + x density(x)
+  template <class T>
+  static DLCORE_HD T grad(T x, const real*) {
+    const T z = min(splat<T>(bound), abs(x));
+    const T left = exp_square_times(fma(z, splat<T>(real(-0.39894228040143268)), mills_(z)), z, real(0.5));
+    return select(x < real(0), left, real(1) - left);
+  }
+};
+
+struct silu {
+  static constexpr int from_output = 0;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return times_sigmoid(x, x);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T input, const real*) {
+    const T x = min(splat<T>(1000), max(splat<T>(-1000), input));
+    const T s = sigmoid_(x);
+    return fma(x, s * sigmoid_(-x), s);
+  }
+};
+
+struct softplus {
+  static constexpr int from_output = 1;
+  template <class T>
+  static DLCORE_HD T apply(T x, const real*) {
+    return softplus_(x);
+  }
+  template <class T>
+  static DLCORE_HD T grad(T y, const real*) {
+    return -expm1_(-y);
+  }
+};
+
+}  // namespace activations
+
+DLCORE_END

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backend over a table of kernels that run on host threads.
+#pragma once
+#include "../backend.h"
+
+namespace dlcore {
+
+struct HostKernels {
+  const KernelEntry* const* table;  // in the order of enum Kernel
+  const Traits* traits;
+  Layout (*layout)(Role, int64_t m, int64_t n, int64_t k);
+};
+
+class HostBackend : public Backend {
+ public:
+  explicit HostBackend(const HostKernels& kernels) : kernels_(kernels) {}
+  char* allocate(int64_t bytes) override;
+  void copy(char* to, const char* from, int64_t bytes) override;
+  int64_t scratch(const Instruction&) const override;
+  Layout layout(Role, int64_t m, int64_t n, int64_t k) const override;
+  Recording* record(const Section*, int32_t count) override;
+  void run(const Program*, int32_t count, char* const* bases, int32_t threads) override;
+
+ private:
+  HostKernels kernels_;
+};
+
+}  // namespace dlcore

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every thread of the team walks the same recordings. Before a step lies a barrier, unless thread 0 alone does both it
+// and the step before; the items of a step are shared out, so any thread count computes the same items.
+#include <cfenv>
+
+#include "pool.h"
+#include "recording.h"
+
+namespace dlcore {
+namespace {
+
+struct Job {
+  const Program* programs;
+  int32_t count;
+  char* const* bases;
+};
+
+// Items [begin, end) of all members, member by member.
+void run_items(const Planned& planned, int32_t phase, int64_t begin, int64_t end, char* const* bases, char* workspace) {
+  const int64_t items = planned.items[size_t(phase)];
+  while (begin < end) {
+    const int64_t member = begin / items, first = member * items;
+    const int64_t stop = end < first + items ? end : first + items;
+    const Call call{&planned.instruction, bases, member};
+    planned.entry->run(call, phase, begin - first, stop - first, workspace);
+    begin = stop;
+  }
+}
+
+// Runs [begin, end) of a section's outer range, each through all its instructions.
+void run_outer(const Recording& recording, const Step& step, int64_t begin, int64_t end, char* const* bases,
+               char* workspace) {
+  for (int64_t run = begin; run < end; ++run) {
+    for (int32_t i = step.first; i < step.first + step.count; ++i) {
+      const Planned& planned = recording.planned[size_t(i)];
+      const __int128 items = planned.items[0] * planned.footprint.members;
+      run_items(planned, 0, int64_t(items * run / step.total), int64_t(items * (run + 1) / step.total), bases,
+                workspace);
+    }
+  }
+}
+
+enum class Before { nothing, serial, shared };  // the step before, since the region began
+
+struct Walker {
+  char* const* bases;
+  char* workspace;
+  Team* team;
+  int32_t thread;
+  Before before = Before::nothing;
+  int64_t rounds = 0;  // shared steps so far
+
+  void walk(const Recording& recording) {
+    int64_t calls = 0, bytes = 0;
+    for (const Step& step : recording.steps) {
+      take(recording, step);
+      calls += step.calls;
+      bytes += step.bytes;
+    }
+    if (thread > 0) return;
+    recording.calls.fetch_add(calls, std::memory_order_relaxed);
+    recording.bytes.fetch_add(bytes, std::memory_order_relaxed);
+  }
+
+  void take(const Recording& recording, const Step& step) {
+    const auto work = [&](int64_t begin, int64_t end) {
+      if (step.outer) {
+        run_outer(recording, step, begin, end, bases, workspace);
+      } else {
+        run_items(recording.planned[size_t(step.first)], step.phase, begin, end, bases, workspace);
+      }
+    };
+    if (team == nullptr) return work(0, step.total);
+    const bool thread_zero_goes_on = step.serial && before == Before::serial;
+    if (before != Before::nothing && !thread_zero_goes_on) team->barrier();
+    before = step.serial ? Before::serial : Before::shared;
+    if (!step.serial) {
+      team->share(thread, rounds++, step.total, work);
+    } else if (thread == 0) {
+      work(0, step.total);
+    }
+  }
+};
+
+void run_job(void* argument, Team* team, int32_t thread) {
+  const Job& job = *static_cast<const Job*>(argument);
+  Walker walker{job.bases, thread_workspace(), team, thread};
+  for (int32_t p = 0; p < job.count; ++p) {
+    const Program& program = job.programs[p];
+    for (int64_t time = 0; time < program.times; ++time) {
+      for (int32_t r = 0; r < program.count; ++r) walker.walk(*program.recordings[r]);
+    }
+  }
+}
+
+// Threads that could find work at the same time.
+int64_t width_of(const Job& job) {
+  int64_t width = 1;
+  for (int32_t p = 0; p < job.count; ++p) {
+    for (int32_t r = 0; r < job.programs[p].count; ++r) {
+      const Recording& recording = *job.programs[p].recordings[r];
+      width = recording.width > width ? recording.width : width;
+    }
+  }
+  return width;
+}
+
+}  // namespace
+
+void run_programs(const Program* programs, int32_t count, char* const* bases, int32_t threads) {
+  Job job{programs, count, bases};
+  thread_workspace();  // throws here, where it may
+  // A caller's rounding or flush-to-zero mode must not make its share of the work differ from the others'.
+  std::fenv_t environment;
+  std::fegetenv(&environment);
+  std::fesetenv(FE_DFL_ENV);
+  const int64_t width = width_of(job);
+  if (threads > width) threads = int32_t(width);
+  if (threads > 1) {
+    run_region(threads, run_job, &job);
+  } else {
+    run_job(&job, nullptr, 0);
+  }
+  std::fesetenv(&environment);
+}
+
+}  // namespace dlcore
