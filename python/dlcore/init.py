@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Initialisation of weights: callables ``(shape, rng) -> array`` of shape (fan_in, fan_out).
+
+Draws are made in float64 by the given NumPy generator and rounded once, so float32 and float64 nets start equal.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from .arguments import finite_float, one_of
+
+
+def zeros(shape, rng):
+    """All zeros."""
+    return np.zeros(shape)
+
+
+def ones(shape, rng):
+    """All ones."""
+    return np.ones(shape)
+
+
+class Bias:
+    """uniform(-1/sqrt(fan_in), 1/sqrt(fan_in)) for the bias of a layer with fan_in inputs, as in PyTorch."""
+
+    def __init__(self, fan_in: int):
+        self.bound = 1 / math.sqrt(fan_in)
+
+    def __call__(self, shape, rng):
+        return rng.uniform(-self.bound, self.bound, shape)
+
+
+def constant(value: float = 0.0):
+    """Every weight the same. Warns: equal hidden units have equal gradients and stay equal for ever.
+
+    Examples
+    --------
+    >>> import warnings, dlcore as dl
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     dl.init.constant(0.5)((1, 2), None).tolist()
+    [[0.5, 0.5]]
+    """
+    finite_float("constant: value", value)
+
+    def draw(shape, rng):
+        if len(shape) > 1 and shape[1] > 1:
+            warnings.warn(
+                f"constant initialisation of a {shape[0]} x {shape[1]} weight: symmetric units stay equal; "
+                "use a random initialisation for hidden layers",
+                stacklevel=2,
+            )
+        return np.full(shape, float(value))
+
+    return draw
+
+
+def uniform(bound: float = 0.01):
+    """uniform(-bound, bound)."""
+    finite_float("uniform: bound", bound, minimum=0.0)
+    return lambda shape, rng: rng.uniform(-bound, bound, shape)
+
+
+def normal(std: float = 0.01):
+    """normal(0, std^2)."""
+    finite_float("normal: std", std, minimum=0.0)
+    return lambda shape, rng: rng.normal(0.0, std, shape)
+
+
+def fan_in_uniform(shape, rng):
+    """uniform(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's Linear."""
+    bound = 1 / math.sqrt(shape[0])
+    return rng.uniform(-bound, bound, shape)
+
+
+def lecun_normal(shape, rng):
+    """normal(0, 1 / fan_in) (LeCun et al., 1998)."""
+    return rng.normal(0.0, 1 / math.sqrt(shape[0]), shape)
+
+
+def xavier_uniform(shape, rng):
+    """uniform with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
+    bound = math.sqrt(6 / (shape[0] + shape[1]))
+    return rng.uniform(-bound, bound, shape)
+
+
+def xavier_normal(shape, rng):
+    """normal(0, 2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    return rng.normal(0.0, math.sqrt(2 / (shape[0] + shape[1])), shape)
+
+
+def kaiming_uniform(shape, rng):
+    """uniform with variance 2 / fan_in, for ReLU (He et al., 2015)."""
+    bound = math.sqrt(6 / shape[0])
+    return rng.uniform(-bound, bound, shape)
+
+
+def kaiming_normal(shape, rng):
+    """normal(0, 2 / fan_in), for ReLU (He et al., 2015)."""
+    return rng.normal(0.0, math.sqrt(2 / shape[0]), shape)
+
+
+def orthogonal(shape, rng):
+    """A random matrix with orthonormal rows or columns (Saxe, McClelland and Ganguli, 2014)."""
+    rows, cols = shape
+    q, r = np.linalg.qr(rng.normal(size=(max(rows, cols), min(rows, cols))))
+    q = q * np.sign(np.diag(r))
+    return q if rows >= cols else q.T
+
+
+NAMES = {
+    "fan_in_uniform": fan_in_uniform,
+    "zeros": constant(0.0),
+    "uniform": uniform(),
+    "normal": normal(),
+    "lecun_normal": lecun_normal,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "kaiming_uniform": kaiming_uniform,
+    "kaiming_normal": kaiming_normal,
+    "orthogonal": orthogonal,
+}
+
+
+def get(init):
+    """The initialisation of a name, or the callable itself.
+
+    Raises
+    ------
+    ValueError
+        An unknown name; the message suggests the nearest.
+    """
+    return init if callable(init) else NAMES[one_of("init", init, NAMES)]
+
+
+def for_activation(function: str) -> str:
+    """``init="auto"``: Kaiming for the rectifiers (and GELU, SiLU), Xavier for the saturating activations."""
+    return "xavier_uniform" if function in ("sigmoid", "tanh", "identity") else "kaiming_uniform"

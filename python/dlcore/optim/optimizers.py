@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizers: names and numbers of the update rules in csrc/math/update_rules.h.
+
+An optimizer is plain data. Its one duty is ``row``: the numbers of one update, computed in float64 on the host.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..arguments import finite_float
+from .schedules import Schedule, as_schedule
+
+
+class Optimizer:
+    """Base class of the update rules.
+
+    Parameters
+    ----------
+    lr : float, Schedule or callable
+        Learning rate.
+    weight_decay : float
+        Decoupled decay: w -= lr * weight_decay * w (Loshchilov and Hutter, 2019).
+    l2, l1 : float
+        Penalties l2/2 ||w||^2 and l1 ||w||_1, added to the gradient; the reported loss leaves them out.
+    decay_all : bool
+        Apply decay and penalties to biases and normalisation too (default False).
+    clip_norm : float, optional
+        Scale the whole gradient so that its norm is at most this (PyTorch's ``clip_grad_norm_``).
+    clip_value : float, optional
+        Clip every element of the gradient to [-clip_value, clip_value].
+    """
+
+    rule = "sgd"
+
+    def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None):
+        who = type(self).__name__
+        self.lr = lr
+        self.schedule = as_schedule(who, lr)
+        self.weight_decay = finite_float(f"{who}: weight_decay", weight_decay, minimum=0.0)
+        self.l2 = finite_float(f"{who}: l2", l2, minimum=0.0)
+        self.l1 = finite_float(f"{who}: l1", l1, minimum=0.0)
+        self.decay_all = bool(decay_all)
+        self.clip_norm = None if clip_norm is None else _positive(f"{who}: clip_norm", clip_norm)
+        self.clip_value = None if clip_value is None else _positive(f"{who}: clip_value", clip_value)
+
+    def constants(self) -> dict[str, float]:
+        """The rule's own numbers by their names in the hyper table."""
+        return {}
+
+    def row(self, update: int, updates_per_epoch: int) -> dict[str, float]:
+        """Numbers of update number ``update`` (from 0)."""
+        unit = getattr(self.schedule, "unit", "epoch")
+        t = update if unit == "update" else update / updates_per_epoch
+        lr = float(self.schedule(t))
+        if not math.isfinite(lr) or lr < 0:
+            raise ValueError(f"{type(self).__name__}: expected a schedule with finite rates >= 0, got {lr} at t = {t}")
+        return {"lr": lr, "decay": self.weight_decay, "l2": self.l2, "l1": self.l1, **self.constants()}
+
+    def step(self, params, grads) -> None:
+        """Update a user's own arrays in place; state is kept in the optimizer by position.
+
+        Parameters
+        ----------
+        params : list of ndarray
+            float32 or float64, C-contiguous, writeable. Vectors are not decayed unless ``decay_all``.
+        grads : list of array_like
+            Gradients of the same shapes.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Lists of unequal length, other shapes or dtypes than before, read-only or non-contiguous parameters.
+        """
+        from .arrays import step
+
+        step(self, params, grads)
+
+    def options(self) -> dict:
+        lr = self.lr.config() if isinstance(self.lr, Schedule) else self.lr
+        kept = {k: v for k, v in vars(self).items() if k not in ("lr", "schedule") and not k.startswith("_")}
+        return {"lr": lr, **kept}
+
+    def config(self) -> dict:
+        return {"kind": type(self).__name__, **self.options()}
+
+    def key(self) -> tuple:
+        """What a plan depends on: the rule and its shape, not its numbers."""
+        return (self.rule, self.clip_norm, self.clip_value, self.decay_all)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(lr={self.lr!r})"
+
+
+def _positive(who: str, value) -> float:
+    return finite_float(who, value, minimum=0.0, exclusive=True)
+
+
+class SGD(Optimizer):
+    """w -= lr g, or with momentum v = momentum v + g; w -= lr v, and Nesterov's form w -= lr (g + momentum v).
+
+    Parameters
+    ----------
+    lr : float, Schedule or callable
+        Learning rate.
+    momentum : float
+        In [0, 1) (default 0).
+    nesterov : bool
+        Nesterov's form (Sutskever et al., 2013); needs momentum > 0.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> w = np.ones(2, np.float32)
+    >>> dl.SGD(lr=0.5).step([w], [np.ones(2, np.float32)])
+    >>> w.tolist()
+    [0.5, 0.5]
+    """
+
+    def __init__(self, lr=0.01, momentum: float = 0.0, nesterov: bool = False, **common):
+        super().__init__(lr, **common)
+        self.momentum = finite_float("SGD: momentum", momentum, minimum=0.0, maximum=1.0)
+        self.nesterov = bool(nesterov)
+        if self.momentum >= 1:
+            raise ValueError(f"SGD: expected momentum in [0, 1), got {momentum}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD: expected momentum > 0 with nesterov=True, got 0")
+
+    @property
+    def rule(self):
+        return "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
+
+    def constants(self):
+        return {"momentum": self.momentum}
+
+
+class Adagrad(Optimizer):
+    """s += g^2; w -= lr g / (sqrt(s) + eps) (Duchi, Hazan and Singer, 2011).
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> w = np.ones(1, np.float32)
+    >>> dl.Adagrad(lr=0.5).step([w], [np.array([2.0], np.float32)])
+    >>> w.tolist()
+    [0.5]
+    """
+
+    rule = "adagrad"
+
+    def __init__(self, lr=0.01, eps: float = 1e-10, **common):
+        super().__init__(lr, **common)
+        self.eps = finite_float("Adagrad: eps", eps, minimum=0.0)
+
+    def constants(self):
+        return {"eps": self.eps}
+
+
+class RMSprop(Optimizer):
+    """s = alpha s + (1 - alpha) g^2; w -= lr g / (sqrt(s) + eps) (Tieleman and Hinton, 2012)."""
+
+    rule = "rmsprop"
+
+    def __init__(self, lr=0.01, alpha: float = 0.99, eps: float = 1e-8, **common):
+        super().__init__(lr, **common)
+        self.alpha = _fraction("RMSprop: alpha", alpha)
+        self.eps = finite_float("RMSprop: eps", eps, minimum=0.0)
+
+    def constants(self):
+        return {"beta2": self.alpha, "eps": self.eps}
+
+
+class Adam(Optimizer):
+    """m, v averages of g and g^2 with bias correction; w -= lr m / (sqrt(v) + eps) (Kingma and Ba, 2015).
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> w = np.ones(1, np.float32)
+    >>> dl.Adam(lr=0.1).step([w], [np.array([2.0], np.float32)])
+    >>> round(float(w[0]), 4)
+    0.9
+    """
+
+    rule = "adam"
+    default_decay = 0.0
+
+    def __init__(self, lr=1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, **common):
+        common.setdefault("weight_decay", self.default_decay)
+        super().__init__(lr, **common)
+        who = type(self).__name__
+        self.beta1, self.beta2 = _fraction(f"{who}: beta1", beta1), _fraction(f"{who}: beta2", beta2)
+        self.eps = finite_float(f"{who}: eps", eps, minimum=0.0)
+
+    def constants(self):
+        return {"momentum": self.beta1, "beta2": self.beta2, "eps": self.eps}
+
+    def row(self, update, updates_per_epoch):
+        t = update + 1
+        corrections = {"correction1": 1 - self.beta1**t, "correction2": 1 - self.beta2**t}
+        return {**super().row(update, updates_per_epoch), **corrections}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.01 by default (Loshchilov and Hutter, 2019)."""
+
+    rule = "adamw"
+    default_decay = 0.01
+
+
+def _fraction(who: str, value) -> float:
+    number = finite_float(who, value, minimum=0.0, maximum=1.0)
+    if number >= 1:
+        raise ValueError(f"{who}: expected a number in [0, 1), got {value}")
+    return number
+
+
+KINDS = {cls.__name__: cls for cls in (SGD, Adagrad, RMSprop, Adam, AdamW)}

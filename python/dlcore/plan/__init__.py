@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner: trace -> differentiate -> append update -> fuse -> place -> record, each a function from list to list."""
+
+from __future__ import annotations
+
+from .. import _core
+from ..graph import Trace, Value, substitute
+from .fuse import fuse as fuse_chains
+from .fuse import unfused
+from .plan import Plan, Segment
+from .programs import Batch, Source, UpdateSpec, evaluation, prediction, training
+
+__all__ = ["Batch", "Plan", "Segment", "Source", "UpdateSpec", "evaluation", "finish", "prediction", "training"]
+
+
+def finish(
+    backend,
+    trace: Trace,
+    segments,
+    *,
+    fuse: bool = True,
+    record: bool = True,
+    targets: dict[Value, Value] | None = None,
+) -> Plan:
+    """The last three passes. ``targets`` maps results to the caller's arrays that receive them.
+
+    ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
+    """
+    nodes = substitute(trace.nodes, targets or {})
+    if fuse:
+        nodes = fuse_chains(nodes, lambda role, *shape: (backend.layout(_core.ROLES[role], *shape), backend.strip))
+    else:
+        nodes = unfused(nodes)
+    return Plan(backend, nodes, segments, record=record)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Third pass: stages move into the chains of kernels. Three rules, no patterns.
+
+1. A pointwise stage joins the end of the chain that makes its input, when its other operands exist there.
+2. A reduction rides in the kernel that makes its input.
+3. A stage whose value only products read, in a packed layout, becomes the chain of a pack node.
+
+What is cheap to rebuild (stored value, column affine) is rebuilt by its reader instead of stored.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..graph import Node, Value
+from ..ops import ROLE_NN, ROLE_NT, Accumulate, Normalize, Pack, Pointwise, Product, Stage, Store
+
+
+def unfused(nodes: Iterable[Node]) -> list[Node]:
+    """Every stage as a kernel of its own, every value stored: the naive reference."""
+    kernels = []
+    for node in nodes:
+        if issubclass(node.op, Stage):
+            chain = (node, *_stores(node.value)) if node.op is not Accumulate else (node,)
+            kernels.append(
+                Node(Pointwise, {"x": node.operands["x"]}, node.operands["x"], section=node.section, chain=chain)
+            )
+        else:
+            kernels.append(replace(node, chain=_stores(node.value)))
+    return kernels
+
+
+def fuse(nodes: list[Node], layout) -> list[Node]:
+    """The fused list; ``layout(role, m, n, k)`` gives (layout, strip) that a product wants of its B."""
+    hosts = _ride(_rebuild(nodes))
+    needed = _needed(hosts)
+    return _pack([h.kernel(needed) for h in hosts], layout)
+
+
+def _stores(value: Value | None) -> tuple[Node, ...]:
+    return () if value is None else (Node(Store, {"out": value}),)
+
+
+def _rebuild(nodes: list[Node]) -> list[Node]:
+    """Read y = z * scale + shift as (z, scale, shift) where a stage's operand allows it."""
+    normalized = {n.value: n for n in nodes if n.op is Normalize}
+    out = []
+    for node in nodes:
+        source = normalized.get(node.operands.get("operand"))
+        if source is not None and "operand_scale" in node.op.signature and "operand_scale" not in node.operands:
+            v = source.operands
+            operands = {**node.operands, "operand": v["x"], "operand_scale": v["a"], "operand_shift": v["b"]}
+            node = replace(node, operands=operands)
+        out.append(node)
+    return out
+
+
+class _Host:
+    """A kernel and the chain that grows at its end."""
+
+    def __init__(self, node: Node, index: int):
+        self.node, self.index = node, index
+        self.chain: list[Node] = []
+        self.flow = [node.value] if node.value is not None else []  # values that pass through the chain, in order
+
+    def insert(self, stage: Node) -> None:
+        x = stage.operands["x"]
+        if not stage.op.reduces:
+            self.chain.append(stage)
+            self.flow.append(stage.value)
+            return
+        at = next((i + 1 for i, s in enumerate(self.chain) if s.value is x), 0)
+        while at < len(self.chain) and self.chain[at].op.reduces:
+            at += 1
+        self.chain.insert(at, stage)
+
+    def kernel(self, needed: set[Value]) -> Node:
+        """The node with its chain, storing what others need."""
+        chain = [s for v in self.flow[:1] for s in _stores(v) if v in needed and not self._given(v)]
+        for stage in self.chain:
+            chain.append(stage)
+            if stage.value in needed and stage.op is not Accumulate:
+                chain.extend(_stores(stage.value))
+        return replace(self.node, chain=tuple(chain))
+
+    def _given(self, value: Value) -> bool:
+        return self.node.op is Pointwise and value is self.node.operands["x"]
+
+    def reads(self) -> list[Value]:
+        """Values this kernel reads from memory."""
+        return replace(self.node, chain=tuple(self.chain)).reads()
+
+
+def _ride(nodes: list[Node]) -> list[_Host]:
+    """Rules 1 and 2: every stage joins a host, or becomes one."""
+    hosts: list[_Host] = []
+    born: dict[Value, int] = {}  # value -> index of the host that makes it
+    updated: dict[Value, list[int]] = defaultdict(list)  # value -> hosts that update it in place
+    for node in nodes:
+        host = _choose(node, hosts, born, updated) if issubclass(node.op, Stage) else None
+        if host is None:
+            x = node.operands.get("x")
+            stage = issubclass(node.op, Stage)
+            kernel = Node(Pointwise, {"x": x}, x, section=node.section) if stage else node
+            host = _Host(kernel, len(hosts))
+            hosts.append(host)
+            if stage:
+                host.insert(node)
+        else:
+            node = _oriented(node, host)
+            host.insert(node)
+        for v in [node.value, *node.writes()]:
+            if v is not None:
+                born.setdefault(v, host.index)
+        for v in node.updates():
+            updated[v].append(host.index)
+    return hosts
+
+
+def _oriented(node: Node, host: _Host) -> Node:
+    """An add may ride at either of its two inputs."""
+    if node.op.stage == "add" and "operand" in node.operands and node.operands["x"] is not host.flow[-1]:
+        return replace(node, operands={"x": node.operands["operand"], "operand": node.operands["x"]})
+    return node
+
+
+def _choose(node: Node, hosts, born, updated) -> _Host | None:
+    """The latest host whose chain this stage may join: the one legality function."""
+    mains = [node.operands["x"]]
+    if node.op.stage == "add" and "operand" in node.operands:
+        mains.append(node.operands["operand"])
+    best = None
+    for x in mains:
+        host = hosts[born[x]] if x in born else None
+        if host is None or host.node.section != node.section:
+            continue
+        tip = x in host.flow if node.op.reduces else bool(host.flow) and host.flow[-1] is x
+        others = [v for v in node.reads() if v is not x]
+        here = all(born.get(v, -1) < host.index for v in others)
+        still = all(i <= host.index for v in others + node.updates() for i in updated.get(v, ()))
+        if tip and here and still and (best is None or host.index > best.index):
+            best = host
+    return best
+
+
+def _needed(hosts: list[_Host]) -> set[Value]:
+    """Values that some kernel reads from memory, and those that belong to an arena of their own."""
+    read = {v for host in hosts for v in host.reads()}
+    return read | {v for host in hosts for v in host.flow if v.kind != "temporary"}
+
+
+def _pack(nodes: list[Node], layout) -> list[Node]:
+    """Rule 3: operands that a product wants packed get a pack node, made once for all readers."""
+    out: list[Node] = []
+    packs: dict[Value, int] = {}  # packed value -> position of its pack node
+    for node in nodes:
+        if node.op is Product:
+            role = int(node.numbers[0])
+            m, n, k = product_shape(role, node.operands["a"], node.operands["b"])
+            kind, strip = layout(role, m, n, k)
+            if kind != "row_major":
+                b = _packed(out, packs, node, (k, n), kind, strip)
+                role = ROLE_NN if role == ROLE_NT else role
+                node = replace(node, operands={**node.operands, "b": b}, numbers=(float(role),))
+        out.append(node)
+    return _absorb(out)
+
+
+def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: str, strip: int) -> Value:
+    """The packed form of a product's B, from the pack node of that value: a new one, or its second output."""
+    b, transposed = node.operands["b"], float(int(node.numbers[0]) == ROLE_NT)
+    at = packs.get(b)
+    names = ("packed", "packed2")
+    if at is not None:
+        pack = out[at]
+        for name, flag in zip(names, pack.numbers, strict=True):
+            if name in pack.operands and flag == transposed:
+                return pack.operands[name]
+    value = b.trace.value(f"{b.name}P{'t' if transposed else ''}", shape, layout=kind, ld=strip)
+    if at is None:
+        packs[b] = len(out)
+        out.append(Node(Pack, {"x": b, "packed": value}, b, (transposed, 0.0), section=node.section))
+    else:
+        out[at] = replace(pack, operands={**pack.operands, "packed2": value}, numbers=(pack.numbers[0], transposed))
+    return value
+
+
+def product_shape(role: int, a: Value, b: Value) -> tuple[int, int, int]:
+    """(m, n, k) of a product by its role."""
+    if role == ROLE_NN:
+        return a.rows, b.cols, a.cols
+    if role == ROLE_NT:
+        return a.rows, b.rows, a.cols
+    return a.cols, b.cols, a.rows
+
+
+def _absorb(nodes: list[Node]) -> list[Node]:
+    """A pointwise kernel whose stored value only one pack reads becomes that pack's chain."""
+    readers = defaultdict(list)
+    for node in nodes:
+        for v in node.reads():
+            readers[v].append(node)
+    absorbed: dict[Value, Node] = {}
+    for node in nodes:
+        last = node.chain[-1] if node.chain else None
+        if node.op is Pointwise and last is not None and last.op is Store:
+            value = last.operands["out"]
+            if value.kind == "temporary" and len(readers[value]) == 1 and readers[value][0].op is Pack:
+                absorbed[value] = node
+    out = []
+    for node in nodes:
+        if node in absorbed.values():
+            continue
+        source = absorbed.get(node.operands.get("x")) if node.op is Pack else None
+        if source is not None:
+            operands = {**node.operands, "x": source.operands["x"]}
+            node = replace(node, operands=operands, value=source.value, chain=source.chain[:-1])
+        out.append(node)
+    return out

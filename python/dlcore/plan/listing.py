@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listing of a plan: the one format in which nodes, chains, sections, offsets, bytes and flops are read and tested."""
+
+from __future__ import annotations
+
+from ..graph import Node, Value
+from .sections import Section, flops
+
+
+def listing(sections: list[tuple[str, Section]], offset_of, bytes_of, arenas: dict[str, int], counts: dict) -> str:
+    """Lines of a plan: one a node, `|` joins the nodes of a section, `!` marks what is updated in place."""
+    lines, name, number = [], None, 0
+    for part, section in sections:
+        if part != name:
+            lines.append(f"-- {part} --")
+            name = part
+        for i, node in enumerate(section.nodes):
+            bar = "|" if section.outer and len(section.nodes) > 1 else " "
+            mode = "serial" if section.serial else f"chunks {section.outer}" if section.outer else ""
+            number += 1
+            text = f"{number:3d}{bar} {_node(node, offset_of)}"
+            lines.append(
+                f"{text:<118s} {bytes_of(node):>10,d} B {flops(node):>12,.0f} flop  {mode if i == 0 else ''}".rstrip()
+            )
+    total = ", ".join(f"{arena} {size:,d} B" for arena, size in arenas.items())
+    lines.append(f"arenas: {total}")
+    lines.append(f"calls {counts['calls']}, bytes {counts['bytes']:,d}, flops {counts['flops']:,.0f}")
+    return "\n".join(lines)
+
+
+def _node(node: Node, offset_of) -> str:
+    inputs = [
+        _value(v, offset_of) + ("!" if node.op.signature[n] == "!" else "")
+        for n, v in node.operands.items()
+        if node.op.signature[n] != ">"
+    ]
+    outputs = [_value(v, offset_of) for n, v in node.operands.items() if node.op.signature[n] == ">"]
+    head = f"{node.op.kernel:<22s} {', '.join(inputs)}"
+    tail = f" -> {', '.join(outputs)}" if outputs else ""
+    chain = " ".join(_stage(s, offset_of) for s in node.chain)
+    return head + tail + (f" : {chain}" if chain else "")
+
+
+def _stage(node: Node, offset_of) -> str:
+    inside = [node.function] if node.function else []
+    for name, v in node.operands.items():
+        if name in ("x", "out", "out2") or (name == "a" and node.op.stage == "dropout"):
+            continue
+        inside.append(v.name)
+    if node.op.stage == "dropout":
+        inside = [f"{node.numbers[0]:g}", f"#{node.random_op}"]
+    elif node.op.stage == "scale":
+        inside = [f"{node.numbers[0]:g}"]
+    outs = [_value(node.operands[n], offset_of) for n in ("out", "out2") if n in node.operands]
+    body = f"{node.op.stage}({', '.join(inside)})" if inside else node.op.stage
+    return body + (f"->{','.join(outs)}" if outs else "")
+
+
+def _value(value: Value, offset_of) -> str:
+    shape = "x".join(str(n) for n in value.shape)
+    place = f"@{offset_of(value)}" if value.kind == "temporary" else ""
+    layout = "P" if value.layout != "row_major" and not value.name.rstrip("t").endswith("P") else ""
+    return f"{value.name}{layout}[{shape}]{place}"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan: placed values, sections, recordings, and the listing that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..graph import Node, Value
+from .listing import listing
+from .place import Block, lifetimes, place
+from .record import Lowering, instruction_bytes
+from .sections import Section, cut, flops
+
+TABLE_OFFSETS = {"counters": 0, "metrics": 64, "grad_scale": 128}
+TABLE_BYTES = 192
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a parameter lies in the parameter (and gradient) arena, in elements."""
+
+    offset: int
+    size: int
+
+
+class Plan:
+    """What the passes made of one net for one batch size: instructions over arena offsets.
+
+    Attributes
+    ----------
+    sections : list of (part, Section)
+        In running order; the parts of a training step are ``gradients`` and ``update``, the seam between them.
+    recordings : dict
+        For each part the recordings to run in order: one when recorded, one a node when not.
+    arenas : tuple of str
+        Arena names in the order of their ids, the order of the bases that the backend is given.
+    scratch_bytes, calls, bytes, flops
+        Size of the scratch arena, and what one run of every part calls, moves and computes.
+    """
+
+    def __init__(self, backend, nodes: list[Node], segments: Mapping, record: bool = True):
+        self._backend, self._segments = backend, segments
+        self._lowering = Lowering(backend, {}, self._offset)
+        self._offsets: dict[object, int] = {}
+        self._constant_offsets: dict[Value, int] = {}
+        self.constants = self._pack_constants(nodes)
+        own = {n: backend.scratch(self._lowering.instruction(n)) for n in nodes}
+        self.parts = tuple(dict.fromkeys(n.section for n in nodes))
+        self.sections = [
+            (part, s) for part in self.parts for s in _cut([n for n in nodes if n.section == part], own, record)
+        ]
+        self.blocks = self._blocks(own)
+        self._offsets, self.scratch_bytes = place(self.blocks)
+        self.instructions = {n: self._lower(n, own[n]) for _, s in self.sections for n in s.nodes}
+        self.recordings = {part: self._record(part, record) for part in self.parts}
+        self.arenas = tuple(self._lowering.arenas)
+        self.calls = len(self.instructions)
+        self.bytes = sum(map(instruction_bytes, self.instructions.values()))
+        self.flops = sum(map(flops, self.instructions))
+
+    def run(self, arenas: Mapping[str, object], program=((("gradients",), 1),), threads: int = 1) -> None:
+        """Run parts over the given arenas; ``program`` is a list of (parts in order, times)."""
+        lists = [([r for part in parts for r in self.recordings[part]], times) for parts, times in program]
+        self._backend.run(lists, self.bases(arenas), threads)
+
+    def bases(self, arenas: Mapping[str, object]) -> list:
+        """The buffers of this plan's arenas in the order of their ids."""
+        return [self.constants if name == "constants" else arenas[name] for name in self.arenas]
+
+    def __str__(self) -> str:
+        sizes = {"scratch": self.scratch_bytes, "constants": self.constants.nbytes}
+        counts = {"calls": self.calls, "bytes": self.bytes, "flops": self.flops}
+        return listing(self.sections, self._offset, lambda n: instruction_bytes(self.instructions[n]), sizes, counts)
+
+    def _offset(self, value: Value) -> int:
+        if value.kind == "temporary":
+            return self._offsets.get(value, 0)
+        if value.kind in ("parameter", "gradient"):
+            return self._segments[value.parameter].offset * self._lowering.itemsize(value) if value.parameter else 0
+        if value.kind == "table":
+            return TABLE_OFFSETS[value.name]
+        return self._constant_offsets[value] if value.kind == "constant" else value.offset
+
+    def _pack_constants(self, nodes) -> np.ndarray:
+        """All constants of the plan in one array of reals, each on its own cache line."""
+        dtype, parts, offset = np.dtype(self._backend.real), [np.zeros(0, self._backend.real)], 0
+        for v in sorted({v for n in nodes for v in n.reads() if v.kind == "constant"}, key=lambda v: v.name):
+            self._constant_offsets[v] = offset
+            padded = np.zeros(-(-v.elements * dtype.itemsize // 64) * 64 // dtype.itemsize, dtype)
+            padded[: v.elements] = v.constant
+            parts.append(padded)
+            offset += padded.nbytes
+        return np.concatenate(parts)
+
+    def _blocks(self, own) -> list[Block]:
+        """Lifetimes, stretched over sections whose row chunks run through all nodes without a barrier."""
+        nodes, first, last = [], [], []
+        for _, section in self.sections:
+            start, count = len(nodes), len(section.nodes)
+            for i in range(start, start + count):
+                first.append(start if section.outer else i)
+                last.append(start + count - 1 if section.outer else i)
+            nodes.extend(section.nodes)
+        blocks = lifetimes(nodes, lambda v: v.elements * self._lowering.itemsize(v), own.__getitem__)
+        return [replace(b, first=first[b.first], last=last[b.last]) for b in blocks]
+
+    def _lower(self, node: Node, scratch_bytes: int):
+        return self._lowering.instruction(node, (self._offsets[node], scratch_bytes) if scratch_bytes else None)
+
+    def _record(self, part: str, record: bool) -> list:
+        sections = [
+            ([self.instructions[n] for n in s.nodes], s.serial, s.outer) for name, s in self.sections if name == part
+        ]
+        if record:
+            return [self._backend.record(sections)] if sections else []
+        return [self._backend.record([s]) for s in sections]
+
+
+def _cut(nodes, own, record: bool) -> list[Section]:
+    if not record:
+        return [Section((n,), False, 0) for n in nodes]
+    return cut(nodes, lambda n: 1 if own[n] == 0 and not any(s.op.reduces for s in n.chain) else 2)

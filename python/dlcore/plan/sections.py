@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which instructions run without a barrier between them, and which are too small for two threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from .. import ops
+from ..graph import Node
+from .fuse import product_shape
+
+CHUNK_ROWS = 64
+# Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.
+SERIAL_NS = 4000.0
+PRODUCT_FLOPS_PER_NS = 80.0
+STAGE_NS = {"dropout": 0.6, "activate": 0.4, "activate_grad": 0.5}  # an element, one thread, AVX2
+ELEMENT_NS = 0.15
+
+
+@dataclass(frozen=True)
+class Section:
+    """Nodes in order. ``outer`` = 0: one after another, each over all its items; else the number of row chunks that run
+    through all nodes without a barrier. ``serial``: on one thread."""
+
+    nodes: tuple[Node, ...]
+    serial: bool
+    outer: int
+
+
+def flops(node: Node) -> float:
+    """Multiplications and additions of a product; one for each element and stage otherwise."""
+    if node.op is ops.Product:
+        m, n, k = product_shape(int(node.numbers[0]), node.operands["a"], node.operands["b"])
+        return 2.0 * m * n * k + m * n * len(node.chain)
+    sizes = [v.elements for v in [node.value, *node.operands.values()] if v is not None and v.kind not in CALLER]
+    return float(max(sizes, default=0) * (1 + len(node.chain)))
+
+
+CALLER = ("x", "y", "weight", "order", "hyper", "results")
+
+
+def estimate_ns(node: Node) -> float:
+    """Rough time on one thread."""
+    if node.op is ops.Product:
+        m, n, k = product_shape(int(node.numbers[0]), node.operands["a"], node.operands["b"])
+        base, elements = 2.0 * m * n * k / PRODUCT_FLOPS_PER_NS, m * n
+    else:
+        elements = flops(node) / (1 + len(node.chain))
+        base = elements * ELEMENT_NS * 2
+    return base + elements * sum(STAGE_NS.get(s.op.stage, ELEMENT_NS) for s in node.chain)
+
+
+def cut(nodes: list[Node], phases) -> list[Section]:
+    """Sections of a node list; ``phases(node)`` is the number of phases its kernel takes."""
+    parts: list[Section] = []
+    for chunks, run in groupby(nodes, key=lambda n: _row_chunks(n, phases)):
+        group = tuple(run)
+        if chunks > 1 and len(group) > 1 and sum(map(estimate_ns, group)) >= SERIAL_NS:
+            parts.append(Section(group, False, chunks))
+        else:
+            for serial, same in groupby(group, key=lambda n: estimate_ns(n) < SERIAL_NS):
+                parts.append(Section(tuple(same), serial, 0))
+    return _merge_serial(parts)
+
+
+def _row_chunks(node: Node, phases) -> int:
+    """Row chunks of a node whose chunk i needs only chunk i of its inputs; 0 for every other node."""
+    if not node.op.rowwise or phases(node) != 1 or node.value is None:
+        return 0
+    if node.op is ops.Product and int(node.numbers[0]) == ops.ROLE_TN:
+        return 0
+    return -(-node.value.rows // CHUNK_ROWS)
+
+
+def _merge_serial(parts: list[Section]) -> list[Section]:
+    merged: list[Section] = []
+    for part in parts:
+        if merged and part.serial and merged[-1].serial:
+            merged[-1] = Section(merged[-1].nodes + part.nodes, True, 0)
+        else:
+            merged.append(part)
+    return merged

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The eager door: one layer or loss at once, unfused and unrecorded, forward and backward."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import backend as backends
+from .graph import Trace, Value
+from .layers.base import Layer
+from .losses import Loss
+from .ops import Scale
+from .plan import finish
+from .plan.differentiate import differentiate
+from .plan.plan import TABLE_BYTES
+from .store import Store
+
+
+def apply(layer: Layer, x) -> np.ndarray:
+    """Evaluate a layer on an array, in evaluation mode."""
+    return vjp(layer, x)[0]
+
+
+def vjp(layer_or_loss, *inputs, training: bool = False, seed: int = 0):
+    """Run a layer or a loss and return its result with the function that pulls gradients back.
+
+    Computed in float64 when an input is float64, else in float32; unfused, one kernel at a time.
+
+    Parameters
+    ----------
+    layer_or_loss : Layer or Loss
+        A layer takes ``x`` (rows, features); a loss takes ``prediction, target`` and optionally row weights.
+    *inputs : array_like
+        Anything NumPy can view.
+    training : bool
+        Batch statistics and dropout masks as while training (default False).
+    seed : int
+        Key of the random masks.
+
+    Returns
+    -------
+    y : ndarray or float
+        The layer's result, or the loss (weighted mean over rows).
+    pull : callable
+        ``dx, dparams = pull(dy)``: the gradient with respect to the first input, and a dict of gradients by parameter
+        path. ``dy`` defaults to ones.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> y, pull = dl.vjp(dl.Tanh(), np.array([[0.0]]))
+    >>> dx, dparams = pull(np.array([[2.0]]))
+    >>> float(dx[0, 0])
+    2.0
+    """
+    arrays = [_readable(f"vjp: input {i}", a) for i, a in enumerate(inputs)]
+    dtype = "float64" if arrays and arrays[0].dtype == np.float64 else "float32"
+    if isinstance(layer_or_loss, Loss):
+        return _loss_vjp(layer_or_loss, arrays, dtype)
+    layer = getattr(layer_or_loss, "layer", layer_or_loss)
+    if not isinstance(layer, Layer) or len(arrays) != 1:
+        raise TypeError(
+            f"vjp: expected a layer with one input or a loss, got {type(layer).__name__} with {len(arrays)}"
+        )
+    return _layer_vjp(layer, np.ascontiguousarray(arrays[0], dtype=dtype), dtype, training, seed)
+
+
+def _readable(who: str, array) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{who}: expected numbers, got dtype {array.dtype}")
+    if array.size == 0:
+        raise ValueError(f"{who}: expected at least one element, got shape {array.shape}")
+    return array
+
+
+def _packed(layer: Layer, dtype: str) -> Store:
+    """A copy of a layer's parameters in one array."""
+    store = Store(layer, dtype)
+    for p in store.named.values():
+        store.view(store.array, p)[...] = p.value
+    return store
+
+
+def _layer_vjp(layer, x, dtype, training, seed):
+    trace, store = Trace(training), _packed(layer, dtype)
+    source = trace.value("x", x.shape, kind="x")
+    y = layer(source)
+    targets = {}
+    out = _delivered(trace, y, "y", targets)
+    trace.section = "backward"
+    dy = trace.value("dy", y.shape, kind="dy")
+    trace.seeds.append((y, dy))
+    wanted = {source} | {v for p, v in trace.parameters.items() if not p.state}
+    gradients = differentiate(trace, wanted)
+    dx = _delivered(trace, gradients[source], "dx", targets)
+    plan = finish(backends.get(dtype), trace, store.segments, fuse=False, record=False, targets=targets)
+    arenas = {
+        "x": x, "y": np.empty(out.shape, dtype), "dx": np.empty(dx.shape, dtype), "parameters": store.array,
+        "gradients": np.zeros_like(store.array), "tables": np.zeros(TABLE_BYTES // 8, np.int64),
+        "scratch": backends.allocate(plan.scratch_bytes, "uint8"),
+    }  # fmt: skip
+    arenas["tables"][3] = seed
+    plan.run({**arenas, "dy": arenas["y"]}, [(("gradients",), 1)])
+    for p in store.named.values():
+        if p.state and training:
+            p.value = store.view(store.array, p)
+
+    def pull(dy=None):
+        dy = np.ones(y.shape, dtype) if dy is None else np.ascontiguousarray(dy, dtype=dtype)
+        if dy.shape != y.shape:
+            raise ValueError(f"pull: expected dy of shape {y.shape}, got {dy.shape}")
+        plan.run({**arenas, "dy": dy}, [(("backward",), 1)])
+        dparams = {n: store.view(arenas["gradients"], p).copy() for n, p in store.named.items() if not p.state}
+        return arenas["dx"].copy(), dparams
+
+    return arenas["y"].copy(), pull
+
+
+def _delivered(trace: Trace, value: Value, name: str, targets: dict) -> Value:
+    """Make ``value`` land in the arena ``name``; a value that already belongs elsewhere is copied."""
+    if value.kind != "temporary" or value in targets:
+        value = trace.append(Scale, trace.value(name, value.shape), x=value, numbers=(1.0,))
+    targets[value] = Value(name, value.shape, kind=name)
+    return targets[value]
+
+
+def _loss_vjp(loss, arrays, dtype):
+    if len(arrays) not in (2, 3):
+        raise TypeError(f"vjp: expected prediction, target and optional weights for a loss, got {len(arrays)} inputs")
+    prediction = np.ascontiguousarray(np.atleast_2d(arrays[0]), dtype=dtype)
+    target = arrays[1].reshape(len(prediction), -1) if arrays[1].ndim == 1 else arrays[1]
+    index = loss.target == "index" and target.shape[1] == 1 and target.dtype.kind in "iub"
+    target = np.ascontiguousarray(target, dtype=np.int32 if index else dtype)
+    if index and (target.min() < 0 or target.max() >= prediction.shape[1]):
+        raise ValueError(f"vjp: expected classes in [0, {prediction.shape[1]}), got {target.min()} to {target.max()}")
+    trace = Trace(training=True)
+    x = trace.value("x", prediction.shape, kind="x")
+    t = trace.value("y", target.shape, kind="y", dtype="i32" if index else "real")
+    if not index and t.shape != x.shape:
+        raise ValueError(f"vjp: expected targets of shape {x.shape}, got {t.shape}")
+    given = {"x": prediction, "y": target}
+    w = None
+    if len(arrays) == 3:
+        given["weight"] = np.ascontiguousarray(arrays[2].reshape(len(prediction), 1), dtype=dtype)
+        w = trace.value("weight", (len(prediction), 1), kind="weight")
+    loss.trace(x, t, w, gradient=True)
+    targets = {}
+    dx = _delivered(trace, trace.seeds[0][1], "dx", targets)
+    plan = finish(backends.get(dtype), trace, {}, fuse=False, record=False, targets=targets)
+    tables = np.zeros(TABLE_BYTES // 8, np.float64)
+    given |= {
+        "tables": tables,
+        "dx": np.empty(dx.shape, dtype),
+        "scratch": backends.allocate(plan.scratch_bytes, "uint8"),
+    }
+    plan.run(given)
+    total, weight = tables[8], tables[9]
+
+    def pull(dy=1.0):
+        return given["dx"] * np.asarray(dy / weight, dtype), {}
+
+    return float(total / weight), pull
