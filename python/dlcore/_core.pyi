@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's door to the kernels (private). csrc/backend.h is the contract in full."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypedDict, final
+
+_DTypeName = Literal["f32", "f64", "f16", "bf16", "u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"]
+_LayoutName = Literal["row_major", "strips"]
+_Section = tuple[Iterable[Instruction], bool, int]
+"""(instructions, serial: one thread and no barrier, outer: 0, or runs of items that need no barrier between)"""
+
+class _CpuInfo(TypedDict):
+    vendor: str
+    instruction_sets: list[str]  # of the processor and the operating system
+    chosen: str | None  # what Backend() takes; None where DLCORE_CPU asks for one that is not available
+    available: list[str]  # kernels that run here, the best last
+    forced: str | None  # DLCORE_CPU at import
+
+class _CudaInfo(TypedDict):
+    built: bool
+    available: bool
+    architectures: list[str]
+    devices: list[str]
+    reason: str  # why there is none
+
+KERNELS: tuple[str, ...]
+STAGES: tuple[str, ...]
+DTYPES: tuple[str, ...]
+LAYOUTS: tuple[str, ...]
+ROLES: tuple[str, ...]  # of product; the index is numbers[0]
+
+CHUNK_ROWS: int  # reductions over rows are partial results of this many rows, merged in order
+COLUMN_ALIGN: int  # column blocks start at multiples of this
+ALIGNMENT: int  # bytes, of arenas and placed values
+METRICS: int  # numbers in metrics
+COUNTERS: int  # numbers in counters
+RESULTS: int  # numbers in a row of results
+HYPER: int  # numbers a group in a row of hyper
+UPDATE_FIRST: int  # number of update at which the segments begin
+METRIC: dict[str, int]
+COUNTER: dict[str, int]
+RESULT: dict[str, int]
+HYPER_INDEX: dict[str, int]
+UPDATE: dict[str, int]
+SEGMENT: dict[str, int]  # its length is the count of numbers a segment
+
+@final
+class View:
+    """A block of memory without a pointer; arena -1 is absent."""
+
+    def __init__(
+        self,
+        arena: int = -1,
+        dtype: str = "f32",
+        layout: str = "row_major",
+        rows: int = 0,
+        cols: int = 0,
+        ld: int | None = None,
+        step: int = 1,
+        offset: int = 0,
+        members: int = 1,
+        member_stride: int = 0,
+    ) -> None:
+        """``ld`` (None: cols) and ``step`` in elements, ``offset`` and ``member_stride`` in bytes."""
+
+    @property
+    def arena(self) -> int: ...
+    @property
+    def dtype(self) -> _DTypeName: ...
+    @property
+    def layout(self) -> _LayoutName: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def ld(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def members(self) -> int: ...
+    @property
+    def member_stride(self) -> int: ...
+
+@final
+class Stage:
+    """One step of a chain."""
+
+    def __init__(
+        self,
+        kind: str,
+        function: int = 0,
+        random_op: int = 0,
+        operand: View = ...,
+        operand_scale: View = ...,
+        operand_shift: View = ...,
+        a: View = ...,
+        b: View = ...,
+        c: View = ...,
+        out: View = ...,
+        out2: View = ...,
+        numbers: Sequence[float] = (0, 0, 0, 0),
+    ) -> None:
+        """``function``: number of the activation; at most four ``numbers``."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def function(self) -> int: ...
+    @property
+    def random_op(self) -> int: ...
+    @property
+    def operand(self) -> View: ...
+    @property
+    def operand_scale(self) -> View: ...
+    @property
+    def operand_shift(self) -> View: ...
+    @property
+    def a(self) -> View: ...
+    @property
+    def b(self) -> View: ...
+    @property
+    def c(self) -> View: ...
+    @property
+    def out(self) -> View: ...
+    @property
+    def out2(self) -> View: ...
+    @property
+    def numbers(self) -> tuple[float, float, float, float]: ...
+
+@final
+class Instruction:
+    """A kernel with its views, chain and numbers."""
+
+    scratch: View  # as many bytes as Backend.scratch says
+
+    def __init__(
+        self,
+        kernel: str,
+        rows: int,
+        cols: int,
+        operands: Sequence[View],
+        chain: Sequence[Stage] = (),
+        numbers: Sequence[float] = (),
+        scratch: View = ...,
+    ) -> None:
+        """``rows`` and ``cols`` of the value that enters the chain."""
+
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def operands(self) -> list[View]: ...
+    @property
+    def chain(self) -> list[Stage]: ...
+    @property
+    def numbers(self) -> list[float]: ...
+
+@final
+class Arena:
+    """Zeroed, aligned memory with the buffer protocol: ``numpy.frombuffer(arena, dtype)``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """TypeError: Backend.allocate makes them."""
+
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Recording:
+    """Checked instructions that can be run over any bases of the right sizes, from any thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """TypeError: Backend.record makes them."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes needed of each arena."""
+
+    @property
+    def written(self) -> list[bool]:
+        """Which arenas are written."""
+
+    @property
+    def calls(self) -> int:
+        """Instructions executed since the last reset."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes they moved: rows x cols x itemsize of every view, of data sets and tables the rows in use."""
+
+    def reset_counters(self) -> None:
+        """Set calls and bytes to 0."""
+
+@final
+class Backend:
+    """The kernels of one instruction set and real type."""
+
+    def __init__(self, isa: str = "", real: str = "float32") -> None:
+        """``isa`` "": that of DLCORE_CPU, else the best; ``real``: "float32" or "float64"."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def real(self) -> str: ...
+    @property
+    def lanes(self) -> int:
+        """Reals in a vector."""
+
+    @property
+    def strip(self) -> int:
+        """Columns of a strip."""
+
+    @property
+    def activations(self) -> dict[str, tuple[int, bool]]:
+        """Name -> (number, is the derivative a function of the output)."""
+
+    @property
+    def rules(self) -> dict[str, tuple[int, int]]:
+        """Name -> (number, state arrays)."""
+
+    @property
+    def losses(self) -> dict[str, int]: ...
+    def scratch(self, instruction: Instruction) -> int:
+        """Bytes of scratch the instruction needs."""
+
+    def layout(self, role: str, m: int, n: int, k: int) -> _LayoutName:
+        """The layout in which a product of this shape reads its second operand fastest."""
+
+    def record(self, sections: Iterable[_Section]) -> Recording:
+        """Check the instructions and keep copies; ValueError for what could not run safely."""
+
+    def allocate(self, bytes: int) -> Arena:
+        """MemoryError where the machine has not that much."""
+
+    def run(
+        self,
+        program: Iterable[tuple[Iterable[Recording], int]],
+        bases: Sequence[Any],
+        threads: int = 1,
+    ) -> None:
+        """Run each (recordings, times) in order over one buffer, array or None for each arena, without the GIL.
+
+        A strided array stands for its first element and the memory it spans. Called while another thread is
+        running, it does not wait but uses one thread; the results have the same bits.
+        """
+
+def cpu_info() -> _CpuInfo: ...
+def cuda_info() -> _CudaInfo: ...
+def default_threads() -> int:
+    """OMP_NUM_THREADS at import, else the cores this process may use."""

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The net: layers with their parameters, and what one does with them: fit, predict, evaluate, compile, save, load."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+from . import backend as backends
+from .arguments import finite_float, one_of, positive_int
+from .checkpoint import load, save
+from .layers.base import Layer
+from .layers.normalization import statistics_layers
+from .layers.structure import Sequential
+from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from .optim import Adam
+from .plan import Batch, Source, evaluation, finish, prediction
+from .plan.plan import TABLE_BYTES
+from .plan.statistics import exact_statistics
+from .store import Store
+from .train import inputs
+from .train.callbacks import MONITORS, Progress, as_callbacks
+from .train.history import History
+from .train.loop import Loop, Rows
+from .train.step import Step, Training, read_metrics
+
+PREDICT_ROWS = 1024  # rows of one prediction call: sixteen row chunks run through the whole net
+
+
+class Plans:
+    """Plans by everything they depend on; the oldest go when there are many."""
+
+    def __init__(self, limit: int = 32):
+        self.limit, self.table = limit, {}
+
+    def get(self, key, build):
+        if key not in self.table:
+            if len(self.table) >= self.limit:
+                self.table.pop(next(iter(self.table)))
+            self.table[key] = build()
+        return self.table[key]
+
+
+class Net:
+    """A trainable net.
+
+    Parameters
+    ----------
+    layer : Layer or sequence of layers
+        Usually a `Sequential`.
+    seed : int
+        Key of initialisation, shuffling and dropout: the same seed gives the same bits at any number of threads.
+    dtype : {"float32", "float64"}
+        Of parameters and computation (default float32).
+    device : {"auto", "cpu", "cuda"}
+        Where it runs (default auto).
+    threads : int, optional
+        Default: `dlcore.num_threads()`.
+
+    Raises
+    ------
+    ValueError
+        A layer used twice, or one that already belongs to a net.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> net = dl.Net([dl.Linear(2, 8), dl.Tanh(), dl.Linear(8, 2)], seed=0)
+    >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    >>> history = net.fit(x, [0, 1, 1, 0], optimizer=dl.Adam(0.05), epochs=200, batch_size=4, verbose=0)
+    >>> net.predict(x).argmax(axis=1).tolist()
+    [0, 1, 1, 0]
+    """
+
+    def __init__(
+        self, layer, *, seed: int = 0, dtype: str = "float32", device: str = "auto", threads: int | None = None
+    ):
+        self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+            raise ValueError(f"Net: expected seed to be an integer in [0, 2**63), got {seed!r}")
+        self.seed, self.device = int(seed), backends.select_device(device)
+        self.dtype = one_of("Net: dtype", dtype, ("float32", "float64"))
+        self.backend = backends.get(self.dtype)
+        self._threads = None if threads is None else positive_int("Net: threads", threads)
+        taken = [n for n, p in self.layer.named_parameters() if p.adopted]
+        if taken:
+            raise ValueError(f"Net: expected layers of no other net, got {taken[0]}; build new layers")
+        self.store = Store(self.layer, self.dtype)
+        self.store.draw(self.seed)
+        self.plans = Plans()
+        self._local = threading.local()  # tables and scratch: several threads may predict at once
+        self.in_features = self.layer.width()
+        if self.in_features is None:
+            raise ValueError(f"Net: expected a layer that fixes the input width, got {self.layer!r}; begin with Linear")
+        self._input: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+        self.target_scaler = None
+        self.preprocessing: dict = {}
+        self.training: Training | None = None
+        self.out_features = self._trace_width()
+
+    def _trace_width(self) -> int:
+        from .graph import Trace
+
+        trace = Trace(training=False)
+        return self.layer(trace.value("x", (2, self.in_features), kind="x")).cols
+
+    # ------------------------------------------------------------------------------------- what a net holds
+    @property
+    def threads(self) -> int:
+        return self._threads or backends.num_threads()
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Arrays by path; writing into them changes the net."""
+        return {n: p.value for n, p in self.store.named.items() if not p.state}
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """Running statistics by path."""
+        return {n: p.value for n, p in self.store.named.items() if p.state}
+
+    def parameter_count(self) -> int:
+        """Number of trained numbers."""
+        return sum(p.size for p in self.store.named.values() if not p.state)
+
+    def normalize_inputs(self, scale, shift) -> None:
+        """Let every pass read x * scale + shift instead of x, one number a column; saved with the net."""
+        vectors = [np.asarray(v, np.float64).ravel() for v in (scale, shift)]
+        for v in vectors:
+            if v.shape != (self.in_features,) or not np.isfinite(v).all():
+                raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
+        self._input = tuple(tuple(v.tolist()) for v in vectors)
+
+    def input_affine(self) -> dict:
+        """The input normalisation as fields of a Batch."""
+        return {} if self._input is None else {"scale": self._input[0], "shift": self._input[1]}
+
+    def arenas(self) -> dict:
+        """The arenas that every program of this net shares."""
+        return {"parameters": self.store.array, "tables": self.tables}
+
+    @property
+    def tables(self) -> np.ndarray:
+        """Counters, metrics and grad_scale of this thread's programs."""
+        if not hasattr(self._local, "tables"):
+            self._local.tables = backends.allocate(TABLE_BYTES // 8, "float64")
+        return self._local.tables
+
+    def scratch(self, size: int) -> np.ndarray:
+        """Scratch memory of at least ``size`` bytes, kept between the calls of a thread."""
+        if getattr(self._local, "scratch", np.empty(0)).size < max(1, size):
+            self._local.scratch = backends.allocate(size, "uint8")
+        return self._local.scratch
+
+    # ------------------------------------------------------------------------------------------- training
+    def compile(self, loss, optimizer, batch_size: int, *, updates_per_epoch: int = 1, fuse=True, record=True) -> Step:
+        """The step of a custom loop: ``step(x, y)`` trains on one batch and returns the loss.
+
+        Parameters
+        ----------
+        loss : Loss
+        optimizer : Optimizer
+        batch_size : int
+            Rows of every call.
+        updates_per_epoch : int
+            What an epoch is to a schedule in epochs (default 1).
+        fuse, record : bool
+            False for the naive reference: one kernel a node, one call a kernel.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net = dl.Net([dl.Linear(2, 1)])
+        >>> step = net.compile(dl.MeanSquaredError(), dl.SGD(0.1), batch_size=4)
+        >>> x, y = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32)
+        >>> step(x, y) > step(x, y)
+        True
+        """
+        self._check_loss(loss)
+        self.training = Training(self, loss, optimizer)
+        size = positive_int("compile: batch_size", batch_size)
+        return Step(self.training, size, updates_per_epoch, fuse, record)
+
+    def fit(
+        self, x, y, *, loss: Loss | None = None, optimizer=None, epochs: int = 10, batch_size: int | None = None,
+        validation=None, sample_weight=None, callbacks=(), shuffle: bool = True, accumulate: int = 1,
+        monitor: str = "validation_loss", restore_best: bool = True, time_limit: float | None = None,
+        verbose: int = 1, allow_nonfinite: bool = False,
+    ) -> History:  # fmt: skip
+        """Train for some epochs; the rows are reshuffled in each, the last short batch is used.
+
+        Parameters
+        ----------
+        x : array_like (rows, in_features)
+            Numbers of any dtype; converted while a batch is gathered, not copied.
+        y : array_like
+            Integer classes (rows,) or probabilities for cross-entropy, else reals (rows,) or (rows, out_features).
+        loss : Loss, optional
+            Default: cross-entropy for integer targets and more than one output, else squared error.
+        optimizer : Optimizer, optional
+            Default: that of the last fit with its state, at first `Adam()`.
+        epochs : int
+        batch_size : int, optional
+            Default min(128, rows).
+        validation : float or (x, y) or (x, y, weight), optional
+            A fraction holds out that share of the rows, drawn with the net's seed.
+        sample_weight : array_like (rows,), optional
+        callbacks : sequence
+            `Callback` objects or functions ``f(net, row)``; one that returns True stops.
+        accumulate : int
+            Batches whose gradients are summed before each update (default 1).
+        monitor : str
+            What decides the best epoch (default validation_loss).
+        restore_best : bool
+            Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part.
+        time_limit : float, optional
+            Seconds after which no further epoch starts.
+        verbose : int
+            0 is silent.
+        allow_nonfinite : bool
+            Let NaN and infinities through (default False: refused).
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes, labels or numbers that do not fit; nothing has changed then.
+        """
+        epochs = positive_int("fit: epochs", epochs)
+        one_of("fit: monitor", monitor, MONITORS)
+        if time_limit is not None:
+            finite_float("fit: time_limit", time_limit, minimum=0.0)
+        loss = loss or (self.training.loss if self.training else self._default_loss(y))
+        self._check_loss(loss)
+        rows = self._rows("fit", loss, x, y, sample_weight, allow_nonfinite)
+        rows, held = self._validation(rows, validation, loss, allow_nonfinite)
+        batch_size = min(128, len(rows)) if batch_size is None else positive_int("fit: batch_size", batch_size)
+        if batch_size > len(rows):
+            raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
+        if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
+            raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
+        self._prepare_training(loss, optimizer, accumulate)
+        options = SimpleNamespace(
+            epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), monitor=monitor, restore_best=restore_best,
+            time_limit=time_limit,
+        )  # fmt: skip
+        if monitor == "validation_loss" and held is None:
+            options.monitor = "loss"
+        progress = [Progress()] if verbose else []
+        return Loop(self.training, rows, held, options).run(as_callbacks(callbacks) + progress)
+
+    def _prepare_training(self, loss, optimizer, accumulate) -> None:
+        old = self.training
+        if old is not None and optimizer is None:
+            optimizer = old.optimizer
+        optimizer = optimizer or Adam()
+        same = old is not None and old.optimizer is optimizer and old.accumulate == accumulate
+        if same and old.loss.key() == loss.key():
+            return
+        self.training = Training(self, loss, optimizer, accumulate)
+
+    def _default_loss(self, y) -> Loss:
+        integers = np.asarray(y).dtype.kind in "iub"
+        return SoftmaxCrossEntropy() if integers and self.out_features > 1 else MeanSquaredError()
+
+    def _check_loss(self, loss) -> None:
+        if not isinstance(loss, Loss):
+            raise TypeError(f"Net: expected a loss such as SoftmaxCrossEntropy(), got {loss!r}")
+
+    def _rows(self, who, loss, x, y, weight, allow_nonfinite=False) -> Rows:
+        x = inputs.features(who, x, self.in_features, allow_nonfinite)
+        y = y if self.target_scaler is None else self.target_scaler.transform(y)
+        y = inputs.targets(who, loss, y, len(x), self.out_features, allow_nonfinite)
+        return Rows(x, y, inputs.weights(who, weight, len(x)))
+
+    def _validation(self, rows: Rows, validation, loss, allow_nonfinite) -> tuple[Rows, Rows | None]:
+        if validation is None:
+            return rows, None
+        if isinstance(validation, (tuple, list)):
+            if len(validation) not in (2, 3):
+                raise ValueError(f"fit: expected validation=(x, y) or (x, y, weight), got {len(validation)} items")
+            weight = validation[2] if len(validation) == 3 else None
+            return rows, self._rows("fit: validation", loss, *validation[:2], weight, allow_nonfinite)
+        fraction = finite_float("fit: validation", validation, 0.0, 1.0, exclusive=True)
+        held = max(1, round(fraction * len(rows)))
+        if held >= len(rows):
+            raise ValueError(
+                f"fit: expected validation to leave rows for training, got {validation} of {len(rows)} rows"
+            )
+        order = np.random.Generator(np.random.Philox(key=[self.seed, 1])).permutation(len(rows))
+        pick = lambda index: Rows(  # noqa: E731
+            rows.x[index], rows.y[index], None if rows.weight is None else rows.weight[index]
+        )
+        return pick(np.sort(order[held:])), pick(np.sort(order[:held]))
+
+    # ------------------------------------------------------------------------------------------ using it
+    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
+        """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units)."""
+        y = self._forward(x, False, allow_nonfinite)
+        return y if self.target_scaler is None else self.target_scaler.inverse(y)
+
+    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
+        """Class probabilities (rows, classes): the softmax of the outputs."""
+        return self._forward(x, True, allow_nonfinite)
+
+    def _forward(self, x, softmax: bool, allow_nonfinite: bool) -> np.ndarray:
+        x = inputs.features("predict", x, self.in_features, allow_nonfinite)
+        out = np.empty((len(x), self.out_features), self.dtype)
+        for start in range(0, len(x), PREDICT_ROWS):
+            part = x[start : start + PREDICT_ROWS]
+            batch = Batch(len(part), Source.of(part), **self.input_affine())
+
+            def build(batch=batch):
+                trace, targets = prediction(self.layer, batch, softmax)
+                return finish(self.backend, trace, self.store.segments, targets=targets)
+
+            plan = self.plans.get(("predict", batch, softmax), build)
+            self.tables.view(np.int64)[2] = 0
+            arenas = {**self.arenas(), "x": part, "out": out[start : start + PREDICT_ROWS]}
+            plan.run({**arenas, "scratch": self.scratch(plan.scratch_bytes)}, threads=self.threads)
+        return out
+
+    def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
+        """Loss and, for classification, accuracy; for regression r2. Evaluation mode.
+
+        Returns
+        -------
+        dict
+            ``loss``, ``rows``, and ``accuracy`` or ``r2``.
+        """
+        loss = loss or (self.training.loss if self.training else self._default_loss(y))
+        self._check_loss(loss)
+        rows = self._rows("evaluate", loss, x, y, sample_weight, allow_nonfinite)
+        metrics = self.metrics(rows, loss)
+        if loss.task == "regression":
+            metrics["r2"] = self._r2(rows)
+        return metrics
+
+    def metrics(self, rows: Rows, loss: Loss) -> dict:
+        """Loss (and accuracy) over checked rows."""
+        read_metrics(self.tables)
+        size = min(PREDICT_ROWS, len(rows))
+        for start, count, each in ((0, len(rows) // size, size), (len(rows) // size * size, 1, len(rows) % size)):
+            if not each or not count:
+                continue
+            batch = rows.batch(each, self)
+
+            def build(batch=batch):
+                return finish(self.backend, evaluation(self.layer, loss, batch), self.store.segments)
+
+            plan = self.plans.get(("evaluate", batch, loss.key()), build)
+            self.tables.view(np.int64)[2] = start
+            arenas = {**self.arenas(), **rows.arenas(), "scratch": self.scratch(plan.scratch_bytes)}
+            plan.run(arenas, [(("gradients",), count)], self.threads)
+        total, weight, correct, count = read_metrics(self.tables)
+        result = {"loss": float(total / weight) if weight else 0.0, "rows": int(count)}
+        if loss.task == "classification":
+            result["accuracy"] = float(correct / count)
+        return result
+
+    def _r2(self, rows: Rows) -> float:
+        """Coefficient of determination, uniform average over outputs (weighted)."""
+        y = np.asarray(rows.y, np.float64)
+        w = np.ones((len(y), 1)) if rows.weight is None else np.asarray(rows.weight, np.float64)
+        residual = (w * (y - self._forward(rows.x, False, True)) ** 2).sum(axis=0)
+        total = (w * (y - (w * y).sum(axis=0) / w.sum()) ** 2).sum(axis=0)
+        return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), 0.0)))
+
+    def exact_statistics(self, x) -> None:
+        """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""
+        exact_statistics(self, inputs.features("exact_statistics", x, self.in_features))
+
+    def plan(self, batch_size: int = 128, *, loss: Loss | None = None, optimizer=None, fuse=True, record=True):
+        """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops."""
+        size = positive_int("plan: batch_size", batch_size)
+        default = SoftmaxCrossEntropy() if self.out_features > 1 else MeanSquaredError()
+        loss = loss or (self.training.loss if self.training else default)
+        training = self.training if self.training and optimizer is None else Training(self, loss, optimizer or Adam())
+        x = np.empty((size, self.in_features), self.dtype)
+        y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)
+        return training.plan(Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
+
+    def save(self, path) -> None:
+        """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""
+        save(self, path)
+
+    @classmethod
+    def load(cls, path) -> Net:
+        """The net that `save` wrote; no code in the file is ever run."""
+        return load(cls, path)
+
+    def __repr__(self) -> str:
+        return f"Net({self.layer!r}, seed={self.seed}, dtype={self.dtype!r})"

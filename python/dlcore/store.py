@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where parameters live: one array, trained parameters first, then the layers' state, every start aligned."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import backend as backends
+from .layers.base import Layer, Parameter
+from .plan import Segment
+
+ALIGNMENT = 64  # bytes
+
+
+class Store:
+    """All parameters of a layer in one array.
+
+    Attributes
+    ----------
+    array : ndarray
+        Trained parameters in layer order, then state such as running means.
+    segments : dict
+        Parameter -> Segment(offset, size) in elements; the key None stands for the whole array.
+    trained_elements : int
+        Length of the trained part, and so of gradients and optimizer arrays.
+    """
+
+    def __init__(self, layer: Layer, dtype: str):
+        named = list(layer.named_parameters())
+        if len({id(p) for _, p in named}) < len(named):
+            raise ValueError(f"{type(layer).__name__}: expected every layer once in a net, got one twice")
+        self.named: dict[str, Parameter] = dict(named)
+        self.segments: dict[Parameter | None, Segment] = {}
+        step, offset = ALIGNMENT // np.dtype(dtype).itemsize, 0
+        for state in (False, True):
+            for p in self.named.values():
+                if p.state == state:
+                    self.segments[p] = Segment(offset, p.size)
+                    offset += -(-p.size // step) * step
+            if not state:
+                self.trained_elements = offset
+        self.segments[None] = Segment(0, offset)
+        self.array = backends.allocate(offset, dtype)
+
+    def view(self, array: np.ndarray, parameter: Parameter) -> np.ndarray:
+        """The part of a flat array (parameters, gradients, optimizer state) that belongs to a parameter."""
+        s = self.segments[parameter]
+        return array[s.offset : s.offset + s.size].reshape(parameter.shape)
+
+    def trained(self) -> list[tuple[Parameter, Segment]]:
+        """Trained parameters with their segments, in order."""
+        return [(p, s) for p, s in self.segments.items() if p is not None and not p.state]
+
+    def draw(self, seed: int) -> None:
+        """Initialise every parameter from its own stream of (seed, position) and let it live here."""
+        for i, (path, p) in enumerate(self.named.items()):
+            rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), i]))
+            value = p._value if p._value is not None else p.init(p.shape, rng)
+            view = self.view(self.array, p)
+            view[...] = value
+            p.name = path
+            p.adopt(view)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: an epoch is a few calls into C++, each short enough for Ctrl-C, progress and time limits."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..layers.normalization import statistics_layers
+from ..plan import Batch, Source
+from . import callbacks as cb
+from .history import History
+from .step import Training
+
+CHUNK_SECONDS = 0.1  # between two looks at signals and the clock
+CHUNK_ROWS = 4096  # rows of the hyper and results tables uploaded at once
+
+
+@dataclass
+class Rows:
+    """Checked arrays of one part of the data."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, rows: int, net, order_rows: int = 0) -> Batch:
+        weight = None if self.weight is None else Source.of(self.weight)
+        ordered = order_rows > 0
+        return Batch(rows, Source.of(self.x), Source.of(self.y), weight, ordered, order_rows, **net.input_affine())
+
+    def arenas(self) -> dict:
+        return {"x": self.x, "y": self.y, "weight": self.weight}
+
+
+def batch_sizes(rows: int, batch_size: int, statistics: bool) -> list[tuple[int, int]]:
+    """(rows of a batch, how many) of an epoch. The last short batch is used; a lone last row joins the batch before it when
+    the net takes batch statistics.
+
+    >>> batch_sizes(10, 4, False), batch_sizes(9, 4, True), batch_sizes(9, 4, False)
+    ([(4, 2), (2, 1)], [(4, 1), (5, 1)], [(4, 2), (1, 1)])
+    """
+    full, rest = divmod(rows, batch_size)
+    if rest == 1 and statistics and full:
+        return [(b, n) for b, n in ((batch_size, full - 1), (batch_size + 1, 1)) if n]
+    return [(b, n) for b, n in ((batch_size, full), (rest, 1)) if b and n]
+
+
+class Loop:
+    """One call of fit."""
+
+    def __init__(self, training: Training, rows: Rows, validation: Rows | None, options):
+        self.training, self.net, self.rows, self.validation = training, training.net, rows, validation
+        self.options = options
+        statistics = any(True for _ in statistics_layers(self.net.layer))
+        self.sizes = batch_sizes(len(rows), options.batch_size, statistics)
+        self.updates_per_epoch = sum(-(-n // training.accumulate) for _, n in self.sizes)
+        self.history = History()
+        self.seconds_per_update = 0.0
+        self.best_score: float | None = None
+        self.best_weights: np.ndarray | None = None
+
+    def run(self, callbacks: list[cb.Callback]) -> History:
+        """All epochs; the best weights are restored whatever ends the loop."""
+        self.begin = time.monotonic()
+        for c in callbacks:
+            c.on_fit_begin(self.net, self.options.epochs)
+        self.history.reason = "interrupted"
+        try:
+            self._epochs(callbacks)
+        finally:
+            if self.best_weights is not None:
+                self.net.store.array[:] = self.best_weights
+            for c in callbacks:
+                c.on_fit_end(self.net, self.history)
+        return self.history
+
+    def _epochs(self, callbacks) -> None:
+        for epoch in range(1, self.options.epochs + 1):
+            row = self._epoch(epoch)
+            self.history.rows.append(row)
+            self._keep_best(row)
+            stops = [c.on_epoch_end(self.net, row) for c in callbacks]
+            if not np.isfinite(row["loss"]):
+                warnings.warn(f"fit: the loss became {row['loss']} in epoch {epoch}; try a lower lr", stacklevel=5)
+                self.history.reason = "the loss is not finite"
+                return
+            if any(stops):
+                self.history.reason = "no improvement"
+                return
+            limit = self.options.time_limit
+            if limit is not None and time.monotonic() - self.begin > limit:
+                self.history.reason = "time limit"
+                return
+        self.history.reason = f"{self.options.epochs} epochs"
+
+    def _epoch(self, epoch: int) -> dict:
+        start = time.monotonic()
+        lr = self.training.optimizer.row(self.training.updates, self.updates_per_epoch)["lr"]
+        loss, weight, correct, rows = self._train()
+        row = {"epoch": epoch, "loss": loss / weight if weight else 0.0}
+        if self.training.loss.task == "classification":
+            row["accuracy"] = correct / rows
+        seconds = time.monotonic() - start
+        if self.validation is not None:
+            metrics = self.net.metrics(self.validation, self.training.loss)
+            row.update({f"validation_{k}": v for k, v in metrics.items() if k != "rows"})
+        row |= {
+            "lr": lr,
+            "seconds": time.monotonic() - start,
+            "samples_per_second": len(self.rows) / max(seconds, 1e-9),
+        }
+        return row
+
+    def _train(self) -> np.ndarray:
+        """One pass over the shuffled rows; the sums of the metrics."""
+        order = self._order()
+        total, position = np.zeros(4), 0
+        for size, count in self.sizes:
+            plan = self.training.plan(self.rows.batch(size, self.net, len(order)))
+            done = 0
+            while done < count:
+                steps = min(count - done, self._chunk())
+                total += self._run(plan, order, position, size, steps)
+                done, position = done + steps, position + steps * size
+        return total
+
+    def _order(self) -> np.ndarray:
+        rows = len(self.rows)
+        if not self.options.shuffle:
+            return np.arange(rows, dtype=np.int64)
+        key = [self.net.seed & (2**64 - 1), self.training.updates]
+        return np.random.Generator(np.random.Philox(key=key)).permutation(rows)
+
+    def _chunk(self) -> int:
+        """Micro-batches of the next call, whole updates where gradients are accumulated."""
+        k = self.training.accumulate
+        wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
+        return max(1, min(CHUNK_ROWS, int(wanted))) * k
+
+    def _run(self, plan, order, position: int, size: int, steps: int) -> np.ndarray:
+        training, net, k = self.training, self.net, self.training.accumulate
+        updates = -(-steps // k)
+        whole, rest = divmod(steps, k)
+        program = [(("gradients",) * k + ("update",), whole), (("gradients",) * rest + ("update",), 1 if rest else 0)]
+        results = np.zeros((updates, 8))
+        training.start(net.tables, position)
+        arenas = training.arenas(
+            **self.rows.arenas(), order=order, results=results, scratch=net.scratch(plan.scratch_bytes),
+            hyper=training.hyper(updates, self.updates_per_epoch),
+        )  # fmt: skip
+        begin = time.perf_counter()
+        plan.run(arenas, program, net.threads)
+        self.seconds_per_update = (time.perf_counter() - begin) / updates
+        training.updates += updates
+        training.draws += steps
+        return results[:, :4].sum(axis=0)
+
+    def _keep_best(self, row: dict) -> None:
+        if self.validation is None or not self.options.restore_best:
+            return
+        value = cb.score(self.options.monitor, row)
+        if self.best_score is None or value > self.best_score:
+            self.best_score, self.history.best = value, row["epoch"]
+            if self.best_weights is None:
+                self.best_weights = np.empty_like(self.net.store.array)
+            self.best_weights[:] = self.net.store.array
+        row["best"] = self.history.best
