@@ -67,7 +67,7 @@ enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, in
 // Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
-  product,              // [A, B] numbers [role]; chain: C (m, n). B row major, or strips holding (k, n) with role nn
+  product,              // [A, B] numbers [role]; chain: C (m, n). B row major, or strips of (k, n) with role nn, tn
   pointwise,            // [x]; chain: x
   pack,                 // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T
   gather,               // [data, order?, counters]; chain: row order[position + r] of data, converted to real

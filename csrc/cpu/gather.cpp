@@ -12,17 +12,24 @@ struct Source {
   const char* data;
   const int64_t* order;  // (1, n)
   int64_t position;      // of row 0 of the batch
+  int64_t rows;          // of the order, else of the data
 };
+
+// Positions come from a table in memory that the caller owns: whatever stands there, no row outside is read.
+static int64_t clamp(int64_t i, int64_t n) { return max(0, min(i, n - 1)); }
 
 static Source open_source(const Call& call) {
   const View* operands = call.instruction->operands;
-  return {&operands[0], at<const char>(call, operands[0]), at<const int64_t>(call, operands[1]),
-          at<const int64_t>(call, operands[2])[counter_position]};
+  const int64_t* order = at<const int64_t>(call, operands[1]);
+  return {&operands[0], at<const char>(call, operands[0]), order,
+          at<const int64_t>(call, operands[2])[counter_position],
+          order ? operands[1].rows * operands[1].cols : operands[0].rows};
 }
 
 // Element (row of the batch, column) of the data.
 static const char* element(const Source& s, int64_t row, int64_t col) {
-  const int64_t from = s.order ? s.order[s.position + row] : s.position + row;
+  const int64_t at = clamp(s.position + row, s.rows);
+  const int64_t from = s.order ? clamp(s.order[at], s.view->rows) : at;
   return s.data + (from * s.view->ld + col * s.view->step) * size_of(s.view->dtype);
 }
 

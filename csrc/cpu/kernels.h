@@ -23,4 +23,8 @@ extern const Traits traits;
 // Strips pay when this many row chunks of the product read the same operand; see gemm/pack.cpp.
 Layout operand_layout(Role role, int64_t m, int64_t n, int64_t k);
 
+// Of the benchmarks; see probe.cpp.
+double fma_probe(int64_t rounds, double* sink);
+void read_probe(const char* p, int64_t bytes, int64_t times, double* sink);
+
 DLCORE_END

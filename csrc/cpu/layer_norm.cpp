@@ -21,18 +21,6 @@ struct Rows {
   real* at_row(int64_t r) const { return p + r * ld; }
 };
 
-static Block first_block(const Instruction& instruction, int64_t chunk, char* workspace) {
-  return {reinterpret_cast<real*>(workspace),      BLOCK_COLUMNS, chunk * CHUNK_ROWS, 0, chunk_rows(instruction, chunk),
-          min(BLOCK_COLUMNS, instruction.cols)};
-}
-
-// Moves to the next columns; false when there are none.
-static bool next_block(const Instruction& instruction, Block& block) {
-  block.col += block.cols;
-  block.cols = min(BLOCK_COLUMNS, instruction.cols - block.col);
-  return block.cols > 0;
-}
-
 template <class Edge>
 static inline vec load_or(const real* p, int64_t c, Edge edge, real absent) {
   return p ? load(p + c, edge) : splat(absent);
@@ -69,10 +57,9 @@ static real row_squared_deviations(const real* x, int64_t cols, real mean) {
 }
 
 // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]
-static void layer_norm_chunk(const Call& call, int64_t chunk, char* workspace) {
+static void layer_norm_group(const Call& call, Block block) {
   const Instruction& instruction = *call.instruction;
   const View* views = instruction.operands;
-  Block block = first_block(instruction, chunk, workspace);
   const Rows x(call, views[0], block.row), mean(call, views[3], block.row), rstd(call, views[4], block.row);
   const real *gamma = at<real>(call, views[1]), *beta = at<real>(call, views[2]);
   const real cols = real(instruction.cols), eps = real(instruction.numbers[0]);
@@ -104,8 +91,13 @@ static int64_t layer_norm_items(const Instruction& instruction, int32_t phase) {
 }
 
 static void run_layer_norm(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
+  const Instruction& instruction = *call.instruction;
   if (phase == 1) return merge_chain(call, begin, end);
-  for (int64_t i = begin; i < end; ++i) layer_norm_chunk(call, i, workspace);
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    for (int64_t row = 0; row < chunk_rows(instruction, chunk); row += group_rows(instruction)) {
+      layer_norm_group(call, first_block(instruction, chunk, row, workspace));
+    }
+  }
 }
 
 // ---- layer_norm_backward: [dy, x, gamma?, mean, rstd, dgamma?, dbeta?]
@@ -164,28 +156,35 @@ static void backward_row(const BackwardRow& shared, const real* gamma, const Blo
   });
 }
 
-static void backward_chunk(const Call& call, int64_t chunk, char* workspace) {
+// partial (2, ld): dgamma and dbeta of the chunk so far, or nullptr
+static void backward_group(const Call& call, Block block, real* partial) {
   const Instruction& instruction = *call.instruction;
   const View* views = instruction.operands;
-  Block block = first_block(instruction, chunk, workspace);
   const Rows dy(call, views[backward_dy], block.row), x(call, views[backward_x], block.row);
   const Rows mean(call, views[backward_mean], block.row), rstd(call, views[backward_rstd], block.row);
   const real* gamma = at<real>(call, views[backward_gamma]);
-  const int64_t ld = partial_ld(instruction);
-  real* partial = has_parameter_grads(instruction) ? partial_grads(call, chunk) : nullptr;  // (2, ld)
-  for (int64_t c = 0; partial && c < 2 * ld; c += LANES) store(partial + c, splat(0));
   BackwardRow rows[CHUNK_ROWS];
   for (int64_t r = 0; r < block.rows; ++r) {
     rows[r] = {dy.at_row(r), x.at_row(r), *mean.at_row(r), *rstd.at_row(r), 0, 0};
     find_means(rows[r], gamma, instruction.cols);
   }
   do {
-    real *dgamma = partial ? partial + block.col : nullptr, *dbeta = partial ? dgamma + ld : nullptr;
+    real* dgamma = partial ? partial + block.col : nullptr;
+    real* dbeta = partial ? dgamma + partial_ld(instruction) : nullptr;
     for (int64_t r = 0; r < block.rows; ++r) {
       backward_row(rows[r], gamma, block, block.v + r * block.ld, dgamma, dbeta);
     }
     run_chain(call, block);
   } while (next_block(instruction, block));
+}
+
+static void backward_chunk(const Call& call, int64_t chunk, char* workspace) {
+  const Instruction& instruction = *call.instruction;
+  real* partial = has_parameter_grads(instruction) ? partial_grads(call, chunk) : nullptr;
+  for (int64_t c = 0; partial && c < 2 * partial_ld(instruction); c += LANES) store(partial + c, vec{});
+  for (int64_t row = 0; row < chunk_rows(instruction, chunk); row += group_rows(instruction)) {
+    backward_group(call, first_block(instruction, chunk, row, workspace), partial);
+  }
 }
 
 static int64_t own_merge_items(const Instruction& instruction) {

@@ -69,48 +69,43 @@ static void loss_row(const Arguments& x, const Block& block, int64_t r, real sca
   row = sums;
 }
 
-// metrics (1, METRICS) of the chunk
+// Row by row, so that the size of a group changes no bit. metrics (1, METRICS) of the chunk so far
 template <class Loss>
-static void finish_rows(const Arguments& x, const RowSums* sums, const Block& chunk, double* metrics) {
-  double loss = 0, weights = 0;
-  int64_t correct = 0;
-  for (int64_t r = 0; r < chunk.rows; ++r) {
+static void add_metrics(const Arguments& x, const RowSums* sums, int64_t rows, double cols, double* metrics) {
+  for (int64_t r = 0; r < rows; ++r) {
     const double weight = double(x.row_weight(r));
-    loss += weight * reduce_add(sums[r].loss) / double(chunk.cols);
-    weights += Loss::classifies ? weight * reduce_add(sums[r].weight) / double(chunk.cols) : weight;
-    correct += Loss::classifies && !any(sums[r].wrong);
+    metrics[metric_loss] += weight * reduce_add(sums[r].loss) / cols;
+    metrics[metric_weight] += Loss::classifies ? weight * reduce_add(sums[r].weight) / cols : weight;
+    metrics[metric_correct] += Loss::classifies && !any(sums[r].wrong);
   }
-  metrics[metric_loss] = loss;
-  metrics[metric_weight] = weights;
-  metrics[metric_correct] = double(correct);
-  metrics[metric_rows] = double(chunk.rows);
+  metrics[metric_rows] += double(rows);
 }
 
-// The chunk as one block without memory.
 template <class Loss>
-static void loss_chunk(const Call& call, const Block& chunk, char* workspace) {
-  const Arguments x = arguments_of(call, chunk.row);
+static void loss_group(const Call& call, Block block, double* metrics) {
+  const Instruction& instruction = *call.instruction;
+  const Arguments x = arguments_of(call, block.row);
   RowSums sums[CHUNK_ROWS] = {};
-  for (int64_t col = 0; col < chunk.cols; col += BLOCK_COLUMNS) {
-    const Block block = {reinterpret_cast<real*>(workspace), BLOCK_COLUMNS, chunk.row, col, chunk.rows,
-                         min(BLOCK_COLUMNS, chunk.cols - col)};
-    for (int64_t r = 0; r < chunk.rows; ++r) {
-      loss_row<Loss>(x, block, r, x.row_weight(r) / real(chunk.cols), sums[r]);
+  do {
+    for (int64_t r = 0; r < block.rows; ++r) {
+      loss_row<Loss>(x, block, r, x.row_weight(r) / real(instruction.cols), sums[r]);
     }
     if (x.gradient) run_chain(call, block);
-  }
-  finish_rows<Loss>(x, sums, chunk, partials<double>(call) + chunk.row / CHUNK_ROWS * METRICS);
+  } while (next_block(instruction, block));
+  add_metrics<Loss>(x, sums, block.rows, double(instruction.cols), metrics);
 }
 
-#define DLCORE_LOSS_CHUNK(name) loss_chunk<losses::name>,
-static void (*const loss_chunks[])(const Call&, const Block&, char*) = {DLCORE_LOSSES(DLCORE_LOSS_CHUNK)};
-#undef DLCORE_LOSS_CHUNK
+#define DLCORE_LOSS_GROUP(name) loss_group<losses::name>,
+static void (*const loss_groups[])(const Call&, Block, double*) = {DLCORE_LOSSES(DLCORE_LOSS_GROUP)};
+#undef DLCORE_LOSS_GROUP
 
 static void run_loss(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
   const Instruction& instruction = *call.instruction;
   for (int64_t i = begin; phase == 0 && i < end; ++i) {
-    const Block chunk = {nullptr, 0, i * CHUNK_ROWS, 0, chunk_rows(instruction, i), instruction.cols};
-    loss_chunks[int(instruction.numbers[0])](call, chunk, workspace);
+    double* metrics = open_metrics(call, i);
+    for (int64_t row = 0; row < chunk_rows(instruction, i); row += group_rows(instruction)) {
+      loss_groups[int(instruction.numbers[0])](call, first_block(instruction, i, row, workspace), metrics);
+    }
   }
   if (phase + 1 == metric_phases(instruction)) merge_metrics(call, instruction.operands[3], begin, end);
 }

@@ -38,6 +38,13 @@ inline int64_t metric_scratch(const Instruction& instruction) {
   return partial_offset(instruction) + chunk_count(instruction) * METRICS * int64_t(sizeof(double));
 }
 
+// (1, METRICS) of a chunk, zeroed
+inline double* open_metrics(const Call& call, int64_t chunk) {
+  double* metrics = partials<double>(call) + chunk * METRICS;
+  for (int64_t i = 0; i < METRICS; ++i) metrics[i] = 0;
+  return metrics;
+}
+
 inline void merge_metrics(const Call& call, const View& view, int64_t begin, int64_t end) {
   if (begin == 0) {
     double* metrics = at<double>(call, view);        // (1, METRICS)

@@ -5,8 +5,12 @@
 
 DLCORE_BEGIN
 
-// Of a block whose rows are a chunk: it stays in the first-level cache, or near, while its chain runs.
-constexpr int64_t BLOCK_COLUMNS = 2 * COLUMN_ALIGN;
+// Rows that a kernel takes at a time: statistics, then the chain over whole rows while they are in cache. A chain that
+// reduces needs the whole chunk.
+inline int64_t group_rows(const Instruction& instruction) {
+  if (has_reduction(instruction)) return CHUNK_ROWS;
+  return max(4, min(CHUNK_ROWS, SLAB_ELEMENTS / round_up(instruction.cols, COLUMN_ALIGN)));
+}
 
 // x inside the row, the other beyond its edge
 inline vec within(vec x, Whole, vec) { return x; }
@@ -22,6 +26,25 @@ inline int64_t chunk_count(const Instruction& instruction) { return ceil_div(ins
 
 inline int64_t chunk_rows(const Instruction& instruction, int64_t chunk) {
   return min(CHUNK_ROWS, instruction.rows - chunk * CHUNK_ROWS);
+}
+
+// The first columns of a group of rows of a chunk, `row` rows into it.
+inline Block first_block(const Instruction& instruction, int64_t chunk, int64_t row, char* workspace) {
+  Block block;
+  block.v = reinterpret_cast<real*>(workspace);
+  block.row = chunk * CHUNK_ROWS + row;
+  block.col = 0;
+  block.rows = min(group_rows(instruction), chunk_rows(instruction, chunk) - row);
+  block.ld = slab_columns(block.rows);
+  block.cols = min(block.ld, instruction.cols);
+  return block;
+}
+
+// Moves to the next columns; false when there are none.
+inline bool next_block(const Instruction& instruction, Block& block) {
+  block.col += block.cols;
+  block.cols = min(block.ld, instruction.cols - block.col);
+  return block.cols > 0;
 }
 
 DLCORE_END

@@ -7,7 +7,8 @@
 
 DLCORE_BEGIN
 
-struct Chunk {
+// Rows that are worked on together.
+struct Group {
   const real* x;  // (rows, cols)
   int64_t ld, row, rows, cols;
   real* e;  // exp(x - max) (rows, panel)
@@ -18,9 +19,12 @@ struct Chunk {
   const real* at_row(int64_t r) const { return x + r * ld; }
 };
 
+// Sums along a row are sums of blocks: shorter sums round less.
+static const int64_t BLOCK_COLUMNS = 2 * COLUMN_ALIGN;
+
 // Half the workspace: the panel shares a cache with x.
-static int64_t panel_columns(int64_t cols) {
-  const int64_t room = WORKSPACE_BYTES / 2 / (CHUNK_ROWS * int64_t(sizeof(real)));
+static int64_t panel_columns(int64_t rows, int64_t cols) {
+  const int64_t room = WORKSPACE_BYTES / 2 / (rows * int64_t(sizeof(real)));
   return min(round_up(cols, LANES), (room - 1) / BLOCK_COLUMNS * BLOCK_COLUMNS);
 }
 
@@ -59,35 +63,34 @@ static vec exponentials(const real* x, int64_t cols, real greatest, real* e) {
   return sum;
 }
 
-// Sums along a row are sums of blocks: shorter sums round less.
-static vec fill_panel(const Chunk& chunk, int64_t r, int64_t col) {
-  const real* x = chunk.at_row(r) + col;
-  real* e = chunk.e + r * chunk.e_ld;
-  const int64_t cols = min(chunk.panel, chunk.cols - col);
-  vec sum = {};
+// Of the panel from column col on, for one row; adds to its sum.
+static void fill_panel(const Group& group, int64_t r, int64_t col, vec& sum) {
+  const real* x = group.at_row(r) + col;
+  real* e = group.e + r * group.e_ld;
+  const int64_t cols = min(group.panel, group.cols - col);
   for (int64_t c = 0; c < cols; c += BLOCK_COLUMNS) {
-    sum += exponentials(x + c, min(BLOCK_COLUMNS, cols - c), chunk.max[r], e + c);
+    sum += exponentials(x + c, min(BLOCK_COLUMNS, cols - c), group.max[r], e + c);
   }
-  return sum;
 }
 
 // Max and sum of each row; the last panel stays filled.
-static void open_chunk(const Call& call, int64_t index, char* workspace, Chunk& chunk) {
-  const View& view = call.instruction->operands[0];
+static void open_group(const Call& call, int64_t chunk, int64_t row, char* workspace, Group& group) {
+  const Instruction& instruction = *call.instruction;
+  const View& view = instruction.operands[0];
   const int64_t line = ALIGNMENT / int64_t(sizeof(real));
-  chunk.ld = view.ld;
-  chunk.row = index * CHUNK_ROWS;
-  chunk.rows = chunk_rows(*call.instruction, index);
-  chunk.cols = view.cols;
-  chunk.x = at<real>(call, view) + chunk.row * view.ld;
-  chunk.e = reinterpret_cast<real*>(workspace);
-  chunk.panel = panel_columns(chunk.cols);
-  chunk.e_ld = round_up(chunk.panel, line) | line;  // an odd number of lines spreads a column over the sets of a cache
-  for (int64_t r = 0; r < chunk.rows; ++r) {
-    chunk.max[r] = row_max(chunk.at_row(r), chunk.cols);
+  group.ld = view.ld;
+  group.row = chunk * CHUNK_ROWS + row;
+  group.rows = min(group_rows(instruction), chunk_rows(instruction, chunk) - row);
+  group.cols = instruction.cols;
+  group.x = at<real>(call, view) + group.row * view.ld;
+  group.e = reinterpret_cast<real*>(workspace);
+  group.panel = panel_columns(group.rows, group.cols);
+  group.e_ld = round_up(group.panel, line) | line;  // an odd number of lines spreads a column over the sets of a cache
+  for (int64_t r = 0; r < group.rows; ++r) {
+    group.max[r] = row_max(group.at_row(r), group.cols);
     vec sum = {};
-    for (int64_t col = 0; col < chunk.cols; col += chunk.panel) sum += fill_panel(chunk, r, col);
-    chunk.sum[r] = reduce_add(sum);
+    for (int64_t col = 0; col < group.cols; col += group.panel) fill_panel(group, r, col, sum);
+    group.sum[r] = reduce_add(sum);
   }
 }
 
@@ -143,11 +146,11 @@ struct TargetSums {
 };
 
 // Of a block's columns of a row, in LANES parts, without the part of an index.
-static TargetSums<vec> dense_sums(const Chunk& chunk, const Targets& t, int64_t r, int64_t col) {
-  const real* x = chunk.at_row(r) + col;
-  const real greatest = chunk.max[r];
+static TargetSums<vec> dense_sums(const Group& group, const Targets& t, int64_t r, int64_t col) {
+  const real* x = group.at_row(r) + col;
+  const real greatest = group.max[r];
   TargetSums<vec> sums = {};
-  for_columns(min(BLOCK_COLUMNS, chunk.cols - col), [&](int64_t c, auto edge) {
+  for_columns(min(BLOCK_COLUMNS, group.cols - col), [&](int64_t c, auto edge) {
     const vec y = within(dense_target(t, r, col + c, edge), edge, splat(0));
     sums.target += y;
     sums.product = fma(y, within(load(x + c, edge) - greatest, edge, splat(0)), sums.product);
@@ -155,10 +158,10 @@ static TargetSums<vec> dense_sums(const Chunk& chunk, const Targets& t, int64_t 
   return sums;
 }
 
-static TargetSums<real> target_sums(const Chunk& chunk, const Targets& t, int64_t r) {
+static TargetSums<real> target_sums(const Group& group, const Targets& t, int64_t r) {
   TargetSums<vec> dense = {};
-  for (int64_t col = 0; t.dense() && col < chunk.cols; col += BLOCK_COLUMNS) {
-    const TargetSums<vec> block = dense_sums(chunk, t, r, col);
+  for (int64_t col = 0; t.dense() && col < group.cols; col += BLOCK_COLUMNS) {
+    const TargetSums<vec> block = dense_sums(group, t, r, col);
     dense.target += block.target;
     dense.product += block.product;
   }
@@ -167,39 +170,33 @@ static TargetSums<real> target_sums(const Chunk& chunk, const Targets& t, int64_
     const int64_t c = t.index[r * t.ld];
     const real y = t.kept * t.weight_of_class(c);
     sums.target += y;
-    sums.product += y * (chunk.at_row(r)[c] - chunk.max[r]);
+    sums.product += y * (group.at_row(r)[c] - group.max[r]);
   }
   return sums;
 }
 
-// Adds the rows to the chunk's metrics, and leaves the factors of the gradient.
-static void measure(const Call& call, Chunk& chunk, const Targets& t) {
-  double* metrics = partials<double>(call) + chunk.row / CHUNK_ROWS * METRICS;
-  double loss = 0, weights = 0;
-  int64_t correct = 0;
+// Adds to the chunk's metrics row by row, so that the size of a group changes no bit; leaves the gradient's factors.
+static void measure(Group& group, const Targets& t, double* metrics) {
   real log_sum[CHUNK_ROWS];
-  for (int64_t r = chunk.rows; r < CHUNK_ROWS; ++r) chunk.sum[r] = 1;
-  for (int64_t r = 0; r < CHUNK_ROWS; r += LANES) store(log_sum + r, log_(load(chunk.sum + r)));
-  for (int64_t r = 0; r < chunk.rows; ++r) {
-    const real* x = chunk.at_row(r);
+  for (int64_t r = group.rows; r < CHUNK_ROWS; ++r) group.sum[r] = 1;
+  for (int64_t r = 0; r < CHUNK_ROWS; r += LANES) store(log_sum + r, log_(load(group.sum + r)));
+  for (int64_t r = 0; r < group.rows; ++r) {
+    const real* x = group.at_row(r);
     const real weight = t.row_weight(r);
-    const int64_t c = t.index ? t.index[r * t.ld] : argmax(t.soft + r * t.ld, chunk.cols);
-    const TargetSums<real> sums = target_sums(chunk, t, r);
-    loss += double(weight) * (double(sums.target) * log_sum[r] - sums.product);
-    weights += double(weight) * (t.index ? t.weight_of_class(c) : 1);
-    correct += x[c] == chunk.max[r] && !contains(x, c, chunk.max[r]);
-    chunk.factor[r] = weight * sums.target / chunk.sum[r];
+    const int64_t c = t.index ? t.index[r * t.ld] : argmax(t.soft + r * t.ld, group.cols);
+    const TargetSums<real> sums = target_sums(group, t, r);
+    metrics[metric_loss] += double(weight) * (double(sums.target) * log_sum[r] - sums.product);
+    metrics[metric_weight] += double(weight) * (t.index ? t.weight_of_class(c) : 1);
+    metrics[metric_correct] += x[c] == group.max[r] && !contains(x, c, group.max[r]);
+    group.factor[r] = weight * sums.target / group.sum[r];
   }
-  metrics[metric_loss] = loss;
-  metrics[metric_weight] = weights;
-  metrics[metric_correct] = double(correct);
-  metrics[metric_rows] = double(chunk.rows);
+  metrics[metric_rows] += double(group.rows);
 }
 
-static void scale_block(const Chunk& chunk, const Block& block) {
+static void scale_block(const Group& group, const Block& block) {
   for (int64_t r = 0; r < block.rows; ++r) {
     real* v = block.v + r * block.ld;
-    const real factor = chunk.factor[r];
+    const real factor = group.factor[r];
     for (int64_t c = 0; c < block.cols; c += LANES) store(v + c, load(v + c) * factor);
   }
 }
@@ -219,14 +216,16 @@ static void subtract_targets(const Targets& t, const Block& block) {
   }
 }
 
-// softmax of the chunk, less the targets where there are any, through the chain.
-static void emit(const Call& call, const Chunk& chunk, const Targets* targets) {
-  for (int64_t panel = 0; panel < chunk.cols; panel += chunk.panel) {
-    const int64_t end = min(panel + chunk.panel, chunk.cols);
-    for (int64_t r = 0; chunk.panel < chunk.cols && r < chunk.rows; ++r) fill_panel(chunk, r, panel);
-    for (int64_t col = panel; col < end; col += BLOCK_COLUMNS) {
-      const Block block = {chunk.e + (col - panel), chunk.e_ld, chunk.row, col, chunk.rows, min(BLOCK_COLUMNS, end - col)};
-      scale_block(chunk, block);
+// softmax of the group, less the targets where there are any, through the chain.
+static void emit(const Call& call, const Group& group, const Targets* targets) {
+  const int64_t width = slab_columns(group.rows);
+  vec unused = {};
+  for (int64_t panel = 0; panel < group.cols; panel += group.panel) {
+    const int64_t end = min(panel + group.panel, group.cols);
+    for (int64_t r = 0; group.panel < group.cols && r < group.rows; ++r) fill_panel(group, r, panel, unused);
+    for (int64_t col = panel; col < end; col += width) {
+      const Block block = {group.e + (col - panel), group.e_ld, group.row, col, group.rows, min(width, end - col)};
+      scale_block(group, block);
       if (targets) subtract_targets(*targets, block);
       run_chain(call, block);
     }
@@ -235,12 +234,15 @@ static void emit(const Call& call, const Chunk& chunk, const Targets* targets) {
 
 static void run_softmax_cross_entropy(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
   const Instruction& instruction = *call.instruction;
-  for (int64_t i = begin; phase == 0 && i < end; ++i) {
-    Chunk chunk;
-    open_chunk(call, i, workspace, chunk);
-    const Targets targets = targets_of(call, chunk.row);
-    measure(call, chunk, targets);
-    if (instruction.numbers[1] != 0) emit(call, chunk, &targets);
+  for (int64_t chunk = begin; phase == 0 && chunk < end; ++chunk) {
+    double* metrics = open_metrics(call, chunk);
+    for (int64_t row = 0; row < chunk_rows(instruction, chunk); row += group_rows(instruction)) {
+      Group group;
+      open_group(call, chunk, row, workspace, group);
+      const Targets targets = targets_of(call, group.row);
+      measure(group, targets, metrics);
+      if (instruction.numbers[1] != 0) emit(call, group, &targets);
+    }
   }
   if (phase + 1 == metric_phases(instruction)) merge_metrics(call, instruction.operands[4], begin, end);
 }
@@ -252,12 +254,15 @@ static int64_t softmax_items(const Instruction& instruction, int32_t phase) {
 }
 
 static void run_softmax(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
+  const Instruction& instruction = *call.instruction;
   if (phase == 1) return merge_chain(call, begin, end);
-  for (int64_t i = begin; i < end; ++i) {
-    Chunk chunk;
-    open_chunk(call, i, workspace, chunk);
-    for (int64_t r = 0; r < chunk.rows; ++r) chunk.factor[r] = 1 / chunk.sum[r];
-    emit(call, chunk, nullptr);
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    for (int64_t row = 0; row < chunk_rows(instruction, chunk); row += group_rows(instruction)) {
+      Group group;
+      open_group(call, chunk, row, workspace, group);
+      for (int64_t r = 0; r < group.rows; ++r) group.factor[r] = 1 / group.sum[r];
+      emit(call, group, nullptr);
+    }
   }
 }
 

@@ -16,16 +16,24 @@ static int64_t blocks(int64_t size) { return ceil_div(size, BLOCK); }
 
 enum { scale_metrics, scale_gradients, scale_out };
 
-typedef double doubles __attribute__((vector_size(LANES * sizeof(double))));
+constexpr int64_t DOUBLES = VECTOR_BYTES / int64_t(sizeof(double));
+typedef double doubles __attribute__((vector_size(VECTOR_BYTES)));
+typedef real narrow __attribute__((vector_size(DOUBLES * sizeof(real))));
 
 static double sum_of_squares(const real* g, int64_t n) {
-  doubles sums = {};
-  for_columns(n, [&](int64_t i, auto edge) {
-    const doubles x = __builtin_convertvector(load(g + i, edge), doubles);
-    sums += x * x;
-  });
+  doubles sums[2] = {};
+  int64_t i = 0;
+  for (; i + 2 * DOUBLES <= n; i += 2 * DOUBLES) {
+    for (int64_t k = 0; k < 2; ++k) {
+      narrow x;
+      __builtin_memcpy(&x, g + i + k * DOUBLES, sizeof x);
+      const doubles y = __builtin_convertvector(x, doubles);
+      sums[k] += y * y;
+    }
+  }
   double sum = 0;
-  for (int64_t lane = 0; lane < LANES; ++lane) sum += sums[lane];
+  for (int64_t lane = 0; lane < DOUBLES; ++lane) sum += sums[0][lane] + sums[1][lane];
+  for (; i < n; ++i) sum += double(g[i]) * double(g[i]);
   return sum;
 }
 
@@ -92,10 +100,13 @@ struct Step {
   bool clear;
 };
 
+// The counters lie in memory that the caller owns: whatever stands there, no row outside a table is touched.
+static int64_t table_row(int64_t updates, const View& table) { return max(0, min(updates, table.rows - 1)); }
+
 static Step make_step(const Call& call, const double* segment) {
   const Instruction& instruction = *call.instruction;
   const View& view = instruction.operands[update_hyper];
-  int64_t row = at<int64_t>(call, instruction.operands[update_counters])[counter_updates];
+  int64_t row = table_row(at<int64_t>(call, instruction.operands[update_counters])[counter_updates], view);
   const double* hyper = at<double>(call, view) + row * view.ld + int64_t(segment[segment_group]) * HYPER;
   double clip = instruction.numbers[update_clip];
   double decays = segment[segment_decay];
@@ -206,7 +217,7 @@ static void write_results(const Call& call, int64_t row) {
 static void run_tick(const Call& call, int32_t, int64_t, int64_t, char*) {
   const Instruction& instruction = *call.instruction;
   int64_t* counters = at<int64_t>(call, instruction.operands[tick_counters]);
-  if (instruction.operands[tick_results].arena >= 0) write_results(call, counters[counter_updates]);
+  if (instruction.operands[tick_results].arena >= 0) write_results(call, table_row(counters[counter_updates], instruction.operands[tick_results]));
   counters[counter_draws] += int64_t(instruction.numbers[0]);
   counters[counter_updates] += int64_t(instruction.numbers[1]);
   counters[counter_position] += int64_t(instruction.numbers[2]);

@@ -3,6 +3,9 @@
 // DLCORE_ACTIVATIONS. c: the constants (slope, alpha) of the stage. grad is f' as a function of f's output where
 // from_output is 1, which lets the planner keep the output alone, and else of its input. leaky_relu and elu take that
 // from the sign of the output, so c[0] < 0 needs the input. GELU follows Hendrycks and Gimpel (2016).
+//
+// Largest error in float, in ULP, as in functions.h: elu 1.6, silu 3.2, gelu 6.2; gelu_tanh 160 in its left tail, where
+// the rounding of u counts |u| times. Derivatives: 1.5e-7 in absolute terms.
 #pragma once
 #include "functions.h"
 

@@ -9,6 +9,8 @@ struct HostKernels {
   const KernelEntry* const* table;  // in the order of enum Kernel
   const Traits* traits;
   Layout (*layout)(Role, int64_t m, int64_t n, int64_t k);
+  double (*fma_probe)(int64_t rounds, double* sink);  // of the benchmarks; see cpu/probe.cpp
+  void (*read_probe)(const char* p, int64_t bytes, int64_t times, double* sink);
 };
 
 class HostBackend : public Backend {

@@ -35,8 +35,8 @@ void check_product(const Subject& s) {
   const Role role = Role(s.integer(0, "role", length(ROLE_NAMES)));
   const int64_t m = s.instruction.rows, n = s.instruction.cols;
   const int64_t k = role == Role::tn ? s.operand(0).rows : s.operand(0).cols;
-  CHECK_ARG(s.operand(1).layout == Layout::row_major || role == Role::nn, s.who,
-            " B: expected role nn with layout strips, got ", ROLE_NAMES[int32_t(role)]);
+  CHECK_ARG(s.operand(1).layout == Layout::row_major || role != Role::nt, s.who,
+            " B: expected role nn or tn with layout strips, got ", ROLE_NAMES[int32_t(role)]);
   s.expect_shape(0, role == Role::tn ? k : m, role == Role::tn ? m : k);
   s.expect_shape(1, role == Role::nt ? n : k, role == Role::nt ? k : n);
 }

@@ -3,6 +3,7 @@
 #include "validate.h"
 
 #include <cmath>
+#include <cstddef>
 
 #include "../check.h"
 #include "names.h"
@@ -126,7 +127,8 @@ void check_scratch(const Instruction& instruction, const Traits& traits, int64_t
   CHECK_ARG(size >= bytes && view.ld == view.cols, name, " scratch: expected ", bytes, " contiguous bytes, got ", size);
   CHECK_ARG(view.offset % ALIGNMENT == 0 && view.member_stride % ALIGNMENT == 0, name,
             " scratch: expected to begin at a multiple of ", ALIGNMENT, " bytes, got ", view.offset);
-  footprint.arenas[size_t(view.arena)].alignment = ALIGNMENT;
+  int64_t& alignment = footprint.arenas[size_t(view.arena)].alignment;  // partial results may be of any type
+  if (alignment < int64_t(alignof(std::max_align_t))) alignment = alignof(std::max_align_t);
 }
 
 }  // namespace dlcore

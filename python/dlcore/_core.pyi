@@ -257,5 +257,11 @@ class Backend:
 
 def cpu_info() -> _CpuInfo: ...
 def cuda_info() -> _CudaInfo: ...
+def fma_probe(isa: str, rounds: int) -> float:
+    """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""
+
+def read_probe(isa: str, buffer: Any, times: int) -> None:
+    """Read a contiguous buffer so many times, without the GIL."""
+
 def default_threads() -> int:
     """OMP_NUM_THREADS at import, else the cores this process may use."""
