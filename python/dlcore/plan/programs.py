@@ -58,6 +58,7 @@ class UpdateSpec:
     clip_value: float = 0.0
     accumulate: bool = False
     groups: int = 1
+    table_rows: int = 1  # of hyper and results: updates of one call
 
 
 def training(layer, loss, batch: Batch, trained, update: UpdateSpec) -> Trace:
@@ -148,8 +149,8 @@ def _append_update(trace: Trace, spec: UpdateSpec) -> None:
     flat = (1, spec.elements)
     gradients = trace.value("gradients", flat, kind="gradient")
     scale, counters, metrics = (trace.table(n) for n in ("grad_scale", "counters", "metrics"))
-    hyper = trace.value("hyper", (1, spec.groups * _core.HYPER), kind="hyper", dtype="f64")
-    results = trace.value("results", (1, _core.RESULTS), kind="results", dtype="f64")
+    hyper = trace.value("hyper", (spec.table_rows, spec.groups * _core.HYPER), kind="hyper", dtype="f64")
+    results = trace.value("results", (spec.table_rows, _core.RESULTS), kind="results", dtype="f64")
     states = [trace.value(f"s{i + 1}", flat, kind=f"optimizer{i + 1}") for i in range(spec.states)]
     trace.append(
         ops.GradScale,

@@ -74,7 +74,7 @@ def targets(who: str, loss, y, rows: int, columns: int, allow_nonfinite: bool = 
     if y.ndim > 2:
         raise ValueError(expected(f"{who}: y", "one or two dimensions", f"shape {y.shape}"))
     if loss.target == "index" and (y.ndim == 1 or (y.shape[1] == 1 and columns > 1)):
-        return _classes(who, y.reshape(rows), columns)
+        return classes(who, y.reshape(rows), columns)
     y = y[:, None] if y.ndim == 1 else y
     if y.shape[1] != columns:
         raise ValueError(expected(f"{who}: y", f"{columns} columns as the net has outputs", f"shape {y.shape}"))
@@ -87,7 +87,8 @@ def targets(who: str, loss, y, rows: int, columns: int, allow_nonfinite: bool = 
     return y
 
 
-def _classes(who: str, y: np.ndarray, columns: int) -> np.ndarray:
+def classes(who: str, y: np.ndarray, columns: int) -> np.ndarray:
+    """Integer labels in [0, columns)."""
     if y.dtype.kind == "f":
         hint = "encode the labels as integers 0 .. classes - 1"
         raise TypeError(expected(f"{who}: y", "integer class labels", describe(y), hint=hint))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import _core
 from ..layers.normalization import statistics_layers
 from ..plan import Batch, Source
 from . import callbacks as cb
@@ -16,7 +17,7 @@ from .history import History
 from .step import Training
 
 CHUNK_SECONDS = 0.1  # between two looks at signals and the clock
-CHUNK_ROWS = 4096  # rows of the hyper and results tables uploaded at once
+TABLE_ROWS = 1024  # of hyper and results: at most so many updates a call
 
 
 @dataclass
@@ -63,6 +64,8 @@ class Loop:
         self.updates_per_epoch = sum(-(-n // training.accumulate) for _, n in self.sizes)
         self.history = History()
         self.seconds_per_update = 0.0
+        self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
+        self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
         self.best_score: float | None = None
         self.best_weights: np.ndarray | None = None
 
@@ -123,7 +126,7 @@ class Loop:
         order = self._order()
         total, position = np.zeros(4), 0
         for size, count in self.sizes:
-            plan = self.training.plan(self.rows.batch(size, self.net, len(order)))
+            plan = self.training.plan(self.rows.batch(size, self.net, len(order)), table_rows=TABLE_ROWS)
             done = 0
             while done < count:
                 steps = min(count - done, self._chunk())
@@ -142,25 +145,26 @@ class Loop:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
         k = self.training.accumulate
         wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
-        return max(1, min(CHUNK_ROWS, int(wanted))) * k
+        return max(1, min(TABLE_ROWS, int(wanted))) * k
 
     def _run(self, plan, order, position: int, size: int, steps: int) -> np.ndarray:
         training, net, k = self.training, self.net, self.training.accumulate
         updates = -(-steps // k)
         whole, rest = divmod(steps, k)
         program = [(("gradients",) * k + ("update",), whole), (("gradients",) * rest + ("update",), 1 if rest else 0)]
-        results = np.zeros((updates, 8))
+        self.results[:updates] = 0
+        self.hyper[:updates] = training.hyper(updates, self.updates_per_epoch)
         training.start(net.tables, position)
         arenas = training.arenas(
-            **self.rows.arenas(), order=order, results=results, scratch=net.scratch(plan.scratch_bytes),
-            hyper=training.hyper(updates, self.updates_per_epoch),
+            **self.rows.arenas(), order=order, scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
+            results=self.results,
         )  # fmt: skip
         begin = time.perf_counter()
         plan.run(arenas, program, net.threads)
         self.seconds_per_update = (time.perf_counter() - begin) / updates
         training.updates += updates
         training.draws += steps
-        return results[:, :4].sum(axis=0)
+        return self.results[:updates, :4].sum(axis=0)
 
     def _keep_best(self, row: dict) -> None:
         if self.validation is None or not self.options.restore_best:

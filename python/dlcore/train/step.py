@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import _core
 from .. import backend as backends
 from ..arguments import positive_int
-from ..optim.tables import hyper_table
+from ..optim.tables import hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
 from ..plan.plan import TABLE_OFFSETS
 from . import inputs
@@ -25,20 +26,20 @@ class Training:
         self.arrays = {f"optimizer{i + 1}": backends.allocate(elements, net.dtype) for i in range(rule_states)}
         self.gradients = backends.allocate(elements, net.dtype)
 
-    def spec(self) -> UpdateSpec:
-        """The update over the parameters that are not frozen."""
+    def spec(self, table_rows: int = 1) -> UpdateSpec:
+        """The update over the parameters that are not frozen, with tables for so many updates a call."""
         o = self.optimizer
         segments = tuple(
             (s.offset, s.size, 0, float(p.decay or o.decay_all)) for p, s in self.net.store.trained() if not p.frozen
         )
         return UpdateSpec(
             o.rule, len(self.arrays), self.net.store.trained_elements, segments, o.clip_norm or 0.0, o.clip_value or 0.0,
-            self.accumulate > 1,
+            self.accumulate > 1, table_rows=table_rows,
         )  # fmt: skip
 
-    def plan(self, batch: Batch, fuse: bool = True, record: bool = True):
+    def plan(self, batch: Batch, fuse: bool = True, record: bool = True, table_rows: int = 1):
         """The training plan of a batch, made once."""
-        net, spec = self.net, self.spec()
+        net, spec = self.net, self.spec(table_rows)
         frozen = tuple(p.frozen for p, _ in net.store.trained())
         key = ("training", batch, spec, self.loss.key(), frozen, fuse, record)
 
@@ -80,8 +81,12 @@ class Step:
         self.training, self.batch_size = training, batch_size
         self.updates_per_epoch = positive_int("compile: updates_per_epoch", updates_per_epoch)
         self._options = {"fuse": fuse, "record": record}
-        self._results = np.zeros((1, 8))
-        self._bound: tuple | None = None
+        self._bound: _Bound | None = None
+
+    @property
+    def plan(self):
+        """The plan of the last call."""
+        return self._bound.plan if self._bound else None
 
     def __call__(self, x, y, sample_weight=None) -> float:
         """Train on one batch; the loss is the weighted mean before the update.
@@ -91,28 +96,73 @@ class Step:
         ValueError, TypeError
             Other shapes than compiled for, labels out of range, non-finite values.
         """
-        net, training = self.training.net, self.training
+        bound = self._bound
+        if bound is None or not bound.takes(x, y, sample_weight):
+            x, y, sample_weight = self._checked(x, y, sample_weight)
+            bound = self._bound = _Bound(self, x, y, sample_weight, self._options)
+        else:
+            bound.check_values(x, y, sample_weight)
+        return bound.run(x, y, sample_weight)
+
+    def _checked(self, x, y, weight):
+        net = self.training.net
         x = inputs.features("step", x, net.in_features)
         if len(x) != self.batch_size:
-            raise ValueError(
-                f"step: expected {self.batch_size} rows, got {len(x)}; compile another batch_size for those"
-            )
-        y = inputs.targets("step", training.loss, y, len(x), net.out_features)
-        w = inputs.weights("step", sample_weight, len(x))
-        source = Batch(len(x), Source.of(x), Source.of(y), None if w is None else Source.of(w), **net.input_affine())
-        if self._bound is None or self._bound[0] != source:
-            self._bound = (source, training.plan(source, **self._options))
-        plan = self._bound[1]
-        tables = net.tables
-        training.start(tables)
-        hyper = training.hyper(1, self.updates_per_epoch)
-        arenas = training.arenas(x=x, y=y, weight=w, hyper=hyper, results=self._results)
-        arenas["scratch"] = net.scratch(plan.scratch_bytes)
-        plan.run(arenas, [(("gradients", "update"), 1)], net.threads)
+            raise ValueError(f"step: expected {self.batch_size} rows, got {len(x)}; compile another batch_size for those")
+        y = inputs.targets("step", self.training.loss, y, len(x), net.out_features)
+        return x, y, inputs.weights("step", weight, len(x))
+
+
+def _kind(array):
+    return None if array is None else (array.shape, array.dtype, array.strides)
+
+
+class _Bound:
+    """A step bound to arrays of one shape, dtype and strides: what can be done once is done here."""
+
+    def __init__(self, step: Step, x, y, weight, options):
+        training, net = step.training, step.training.net
+        self.step, self.training, self.net = step, training, net
+        self.kinds = (_kind(x), _kind(y), _kind(weight))
+        batch = Batch(len(x), *(None if a is None else Source.of(a) for a in (x, y, weight)), **net.input_affine())
+        self.plan = training.plan(batch, **options)
+        self.program = [([r for part in ("gradients", "update") for r in self.plan.recordings[part]], 1)]
+        self.hyper, self.results = hyper_row({}), np.zeros(_core.RESULTS)
+        arenas = training.arenas(x=x, y=y, weight=weight, hyper=self.hyper, results=self.results, scratch=None)
+        self.bases = self.plan.bases(arenas)
+        self.at = {name: i for i, name in enumerate(self.plan.arenas)}
+        self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else None
+
+    def takes(self, x, y, weight) -> bool:
+        if type(x) is not np.ndarray or type(y) is not np.ndarray or not isinstance(weight, (np.ndarray, type(None))):
+            return False
+        return self.kinds == (_kind(x), _kind(y), _kind(weight))
+
+    def check_values(self, x, y, weight) -> None:
+        """What may differ between arrays of one kind; a sum finds a NaN or Inf anywhere in one pass."""
+        for array, name in ((x, "x"), (y, "y")):
+            if array.dtype.kind == "f" and not np.isfinite(array.sum()):
+                inputs.require_finite(f"step: {name}", array)
+        if self.classes is not None and y.shape[-1:] != (self.classes,):
+            inputs.classes("step", y, self.classes)
+        if weight is not None:
+            inputs.weights("step", weight, len(x))
+
+    def run(self, x, y, weight) -> float:
+        training, net, bases, at = self.training, self.net, self.bases, self.at
+        bases[at["x"]], bases[at["y"]] = x, y
+        if weight is not None:
+            bases[at["weight"]] = weight
+        bases[at["tables"]], bases[at["scratch"]] = net.tables, net.scratch(self.plan.scratch_bytes)
+        training.start(net.tables)
+        row = training.optimizer.row(training.updates, self.step.updates_per_epoch)
+        for name, value in row.items():
+            self.hyper[_core.HYPER_INDEX[name]] = value
+        net.backend.run(self.program, bases, net.threads)
         training.updates += 1
         training.draws += 1
-        loss, weight = self._results[0, :2]
-        return float(loss / weight) if weight else 0.0
+        weights = self.results[1]
+        return float(self.results[0] / weights) if weights else 0.0
 
 
 def read_metrics(tables: np.ndarray) -> np.ndarray:
