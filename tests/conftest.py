@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: every backend that runs here, thread counts, and the data sets beside the repository."""
+
+from pathlib import Path
+
+import instructions
+import pytest
+
+from dlcore import _core
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(params=_core.cpu_info()["available"])
+def isa(request):
+    """An instruction set of this machine."""
+    return request.param
+
+
+@pytest.fixture(params=["float32", "float64"])
+def real(request):
+    return request.param
+
+
+@pytest.fixture
+def backend(isa, real):
+    return instructions.backend(isa, real)
+
+
+@pytest.fixture(params=["cpu"])
+def device(request):
+    return request.param
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of mnist, fashion-mnist, adult, california-housing and covertype."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no data sets in {SHARED_DATA}")
+    return SHARED_DATA

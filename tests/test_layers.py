@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every layer through one check: shapes, oracle, gradients, fused equals unfused, both modes, save and load."""
+
+import dlcore as dl
+import numpy as np
+import oracle
+import pytest
+from checks import assert_close, check_gradient, rng
+
+MODES = [(False, False), (True, False), (False, True), (True, True)]  # fuse, record
+
+
+def describe(layer):
+    """A layer in the oracle's words; random ops are numbered by the net."""
+    if isinstance(layer, dl.Sequential):
+        return [d for child in layer.layers for d in describe(child)]
+    if isinstance(layer, dl.Linear):
+        return [("linear", layer.weight.value, None if layer.bias is None else layer.bias.value)]
+    if isinstance(layer, dl.BatchNorm):
+        state = (layer.running_mean.value, layer.running_var.value)
+        return [("batch_norm", layer.weight.value, layer.bias.value, *state, layer.momentum, layer.eps)]
+    if isinstance(layer, dl.LayerNorm):
+        return [("layer_norm", layer.weight.value, layer.bias.value, layer.eps)]
+    if isinstance(layer, dl.Residual):
+        shortcut = [] if layer.projection is None else [describe(layer.projection)]
+        return [("residual", describe(layer.body), *shortcut)]
+    if isinstance(layer, dl.Identity) or (isinstance(layer, dl.Dropout) and layer.p == 0):
+        return [("identity",)]
+    return [(layer.function, *layer.constants)]
+
+
+def check_layer(make, rows=37, cols=12, training=True):
+    """The whole test of a layer without randomness."""
+    generator = rng(1)
+    x = generator.normal(size=(rows, cols))
+    layer = make()
+    for _, p in layer.named_parameters():
+        if not p.state:
+            p.value = generator.normal(size=p.shape)
+    net = oracle.OracleNet(describe(layer))
+    want = net.forward(x, training=training)
+    dy = generator.normal(size=want.shape)
+    want_dx, want_gradients = net.backward(dy)
+    y, pull = dl.vjp(layer, x, training=training)
+    dx, gradients = pull(dy)
+    depth = 64 * max(cols, rows)
+    assert_close(y, want, depth=depth)
+    assert_close(dx, want_dx, depth=depth, scale=np.abs(want_dx).max() + 1)
+    for (name, got), expected in zip(gradients.items(), want_gradients, strict=True):
+        (
+            assert_close(
+                got, np.reshape(expected, got.shape), depth=depth, scale=np.abs(want_dx).max() * np.sqrt(rows) + 1
+            ),
+            name,
+        )
+
+    def loss(v):
+        return float((dl.vjp(layer, v.reshape(x.shape), training=training)[0] * dy).sum())
+
+    check_gradient(loss, x.ravel(), dx.ravel(), depth=depth, samples=24)
+    check_training_is_the_same_fused_and_unfused(make, rows, cols)
+    check_save_and_load(make, cols)
+
+
+def widened(make, cols):
+    """A net around the layer."""
+    layer = make()
+    out = dl.Net(layer if layer.width() else dl.Sequential(dl.Linear(cols, cols), layer)).out_features
+    return lambda threads: dl.Net(
+        dl.Sequential(dl.Linear(cols, cols), make(), dl.Linear(out, 3)), seed=5, threads=threads
+    )
+
+
+def check_training_is_the_same_fused_and_unfused(make, rows, cols):
+    generator = rng(2)
+    x, y = generator.normal(size=(rows, cols)).astype(np.float32), generator.integers(0, 3, rows)
+    build, seen = widened(make, cols), set()
+    for threads in (1, 2):
+        for fuse, record in MODES:
+            net = build(threads)
+            step = net.compile(dl.SoftmaxCrossEntropy(), dl.Adam(0.01), rows, fuse=fuse, record=record)
+            losses = [step(x, y) for _ in range(4)]
+            seen.add((tuple(losses), net.store.array.tobytes()))
+    assert len(seen) == 1
+    assert losses[-1] < losses[0]
+
+
+def check_save_and_load(make, cols):
+    import tempfile
+    from pathlib import Path
+
+    net = widened(make, cols)(1)
+    x = rng(3).normal(size=(5, cols)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        net.save(Path(folder) / "net.npz")
+        again = dl.load(Path(folder) / "net.npz")
+    assert repr(again.layer) == repr(net.layer)
+    assert again.predict(x).tobytes() == net.predict(x).tobytes()
+
+
+LAYERS = {
+    "linear": lambda: dl.Linear(12, 9),
+    "linear_without_bias": lambda: dl.Linear(12, 9, bias=False),
+    "identity": dl.Identity,
+    "relu": dl.ReLU,
+    "leaky_relu": lambda: dl.LeakyReLU(0.2),
+    "elu": lambda: dl.ELU(0.7),
+    "sigmoid": dl.Sigmoid,
+    "tanh": dl.Tanh,
+    "gelu": dl.GELU,
+    "gelu_tanh": lambda: dl.GELU("tanh"),
+    "silu": dl.SiLU,
+    "softplus": dl.Softplus,
+    "batch_norm": lambda: dl.BatchNorm(12),
+    "layer_norm": lambda: dl.LayerNorm(12),
+    "residual": lambda: dl.Residual(dl.Sequential(dl.Linear(12, 12), dl.Tanh())),
+    "residual_projection": lambda: dl.Residual(dl.Sequential(dl.Linear(12, 8), dl.Tanh()), dl.Linear(12, 8)),
+    "nested": lambda: dl.Sequential(
+        dl.Residual(dl.Sequential(dl.Linear(12, 12), dl.BatchNorm(12), dl.SiLU(), dl.Residual(dl.Linear(12, 12)))),
+        dl.LayerNorm(12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(name):
+    check_layer(LAYERS[name])
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "nested"])
+def test_layer_in_evaluation_mode(name):
+    check_layer(LAYERS[name], training=False)
+
+
+@pytest.mark.parametrize("rows", [1, 64, 65, 129])
+def test_layers_at_the_edges_of_row_chunks(rows):
+    check_layer(LAYERS["residual"], rows=rows)
+
+
+def test_dropout_masks_are_the_oracles_whatever_the_fusion_and_threads():
+    x = rng(0).normal(size=(130, 20)).astype(np.float32)
+    y, pull = dl.vjp(dl.Sequential(dl.Dropout(0.3), dl.Dropout(0.6)), x, training=True, seed=7)
+    keep = [oracle.dropout_mask(130, 20, p, 7, i, 0) for i, p in enumerate((0.3, 0.6))]
+    want = oracle.dropout(oracle.dropout(x, keep[0], 0.3), keep[1], 0.6)
+    assert_close(y, want, depth=2)
+    assert_close(pull(np.ones_like(x))[0], (want != 0) * oracle.dropout_scale(0.3) * oracle.dropout_scale(0.6), depth=2)
+
+
+def test_dropout_is_the_identity_at_evaluation():
+    x = rng(0).normal(size=(4, 5)).astype(np.float32)
+    assert dl.vjp(dl.Dropout(0.9), x)[0].tobytes() == x.tobytes()
+
+
+def test_batch_norm_keeps_pytorchs_running_statistics():
+    x = rng(0).normal(2.0, 3.0, size=(50, 4))
+    layer = dl.BatchNorm(4, momentum=0.25)
+    dl.vjp(layer, x, training=True)
+    assert_close(layer.running_mean.value, 0.25 * x.mean(axis=0), depth=50)
+    assert_close(layer.running_var.value, 0.75 + 0.25 * x.var(axis=0, ddof=1), depth=50)
+
+
+def test_layer_errors_name_the_path_and_both_widths():
+    with pytest.raises(ValueError, match=r"\[1\]\.body\[0\] Linear\(5, 4\): expected 5 input columns, got \(2, 4\)"):
+        dl.Net([dl.Linear(3, 4), dl.Residual(dl.Sequential(dl.Linear(5, 4)))])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: dl.Linear(0, 3), "in_features: expected an integer >= 1, got 0"),
+        (lambda: dl.Linear(3, True), "out_features: expected an integer >= 1, got True"),
+        (lambda: dl.Linear(3, 2, init="kaiming_unifrom"), "did you mean 'kaiming_uniform'"),
+        (lambda: dl.Dropout(1.0), r"expected p in \[0, 1\), got 1.0"),
+        (lambda: dl.Dropout(float("nan")), "finite"),
+        (lambda: dl.LeakyReLU("a"), "finite number"),
+        (lambda: dl.GELU("exact"), "'none' or 'tanh'"),
+        (lambda: dl.Sequential(dl.ReLU(), 3), "expected layers, got int at position 1"),
+        (lambda: dl.Net([dl.ReLU()]), "fixes the input width"),
+        (lambda: dl.Net([dl.Linear(2, 2)] * 2), "every layer once"),
+    ],
+)
+def test_layers_refuse_bad_arguments(make, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        make()
+
+
+def test_a_layer_belongs_to_one_net():
+    layer = dl.Linear(2, 2)
+    dl.Net([layer])
+    with pytest.raises(ValueError, match="layers of no other net"):
+        dl.Net([layer])
+
+
+def test_constant_initialisation_warns_about_symmetry():
+    with pytest.warns(UserWarning, match="symmetric units"):
+        dl.Net([dl.Linear(3, 4, init="zeros")])

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door of the net: what fit, predict, evaluate and step refuse, and that nothing has changed when they do."""
+
+import dlcore as dl
+import numpy as np
+import pytest
+from checks import rng
+
+X, Y = rng(0).normal(size=(20, 4)).astype(np.float32), rng(1).integers(0, 3, 20)
+
+
+def net(**options):
+    return dl.Net([dl.Linear(4, 8), dl.ReLU(), dl.Linear(8, 3)], **options)
+
+
+def bad(array, value):
+    changed = np.array(array, dtype=np.float64)
+    changed.flat[5] = value
+    return changed
+
+
+BAD_X = {
+    "none": (None, "numbers|array"),
+    "text": (np.array([["a"] * 4] * 20), "expected numbers"),
+    "objects": (np.array([[object()] * 4] * 20), "expected numbers"),
+    "complex": (X.astype(complex), "expected numbers"),
+    "long_double": (X.astype(np.longdouble), "expected numbers"),
+    "dates": (np.zeros((20, 4), "datetime64[s]"), "expected numbers"),
+    "ragged": ([[1.0, 2.0], [3.0]], "array of numbers"),
+    "masked": (np.ma.masked_array(X, mask=X > 0), "without a mask"),
+    "no_rows": (X[:0], "at least one row"),
+    "no_columns": (X[:, :0], "at least one row and one column"),
+    "columns": (X[:, :3], r"expected 4 columns, got shape \(20, 3\)"),
+    "nan": (bad(X, np.nan), r"finite numbers, got 1 NaN or Inf, the first at \(1, 1\)"),
+    "inf": (bad(X, -np.inf), "pass allow_nonfinite=True"),
+}
+BAD_Y = {
+    "rows": (Y[:-1], r"expected 20 rows as x has, got shape \(19,\)"),
+    "negative": (np.where(np.arange(20) == 3, -1, Y), r"labels in \[0, 3\), got labels from -1"),
+    "too_large": (np.where(np.arange(20) == 3, 3, Y), "the net has 3 outputs"),
+    "smallest_int64": (np.full(20, np.iinfo(np.int64).min), "labels in"),
+    "floats": (Y.astype(float), "integer class labels"),
+    "text": (np.array(["a"] * 20), "expected numbers"),
+    "probability_columns": (np.full((20, 2), 0.5), "expected 3 columns"),
+    "probabilities_above_one": (np.full((20, 3), 1.5), r"probabilities in \[0, 1\]"),
+    "three_dimensions": (np.zeros((20, 3, 1)), "one or two dimensions"),
+    "scalar": (1, "20 rows"),
+}
+BAD_OPTIONS = {
+    "epochs_zero": ({"epochs": 0}, "fit: epochs: expected an integer >= 1, got 0"),
+    "epochs_text": ({"epochs": "3"}, "expected an integer"),
+    "batch_zero": ({"batch_size": 0}, "fit: batch_size: expected an integer >= 1"),
+    "batch_above_rows": ({"batch_size": 21}, "batch_size of at most 20 rows, got 21"),
+    "batch_huge": ({"batch_size": 2**63}, "batch_size"),
+    "validation_one": ({"validation": 1.0}, "leave rows for training"),
+    "validation_negative": ({"validation": -0.1}, "validation"),
+    "validation_tuple": ({"validation": (X,)}, r"validation=\(x, y\)"),
+    "validation_width": ({"validation": (X[:, :2], Y)}, "fit: validation: x: expected 4 columns"),
+    "weights_shape": ({"sample_weight": np.ones(3)}, r"shape \(20,\)"),
+    "weights_negative": ({"sample_weight": -np.ones(20)}, "weights >= 0"),
+    "weights_zero": ({"sample_weight": np.zeros(20)}, "not all 0"),
+    "weights_nan": ({"sample_weight": bad(np.ones(20), np.nan)}, "finite"),
+    "monitor": ({"monitor": "validation_lost"}, "did you mean 'validation_loss'"),
+    "callbacks": ({"callbacks": [3]}, "expected callbacks or callables, got int"),
+    "loss": ({"loss": "mse"}, "expected a loss such as"),
+    "accumulate": ({"accumulate": 0}, "accumulate"),
+    "time_limit": ({"time_limit": -1.0}, "time_limit"),
+    "class_weights": ({"loss": dl.SoftmaxCrossEntropy(class_weight=(1.0, 2.0))}, "expected 3 class weights, got 2"),
+}
+
+
+def refused(call, text):
+    model = net()
+    before = model.store.array.tobytes()
+    with pytest.raises((ValueError, TypeError), match=text) as error:
+        call(model)
+    assert "\n" not in str(error.value)
+    assert model.store.array.tobytes() == before
+
+
+@pytest.mark.parametrize("name", BAD_X)
+def test_fit_and_predict_refuse_x(name):
+    x, text = BAD_X[name]
+    refused(lambda m: m.fit(x, Y, verbose=0), text)
+    refused(lambda m: m.predict(x), text)
+
+
+@pytest.mark.parametrize("name", BAD_Y)
+def test_fit_and_evaluate_refuse_y(name):
+    y, text = BAD_Y[name]
+    loss = dl.SoftmaxCrossEntropy()
+    refused(lambda m: m.fit(X, y, loss=loss, verbose=0), text)
+    refused(lambda m: m.evaluate(X, y, loss=loss), text)
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_fit_refuses_options(name):
+    options, text = BAD_OPTIONS[name]
+    refused(lambda m: m.fit(X, Y, verbose=0, **options), text)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: net(seed=-1), "seed to be an integer"),
+        (lambda: net(seed=2**64), "seed to be an integer"),
+        (lambda: net(seed=1.5), "seed to be an integer"),
+        (lambda: net(dtype="float16"), "dtype: expected one of 'float32', 'float64'"),
+        (lambda: net(threads=0), "threads: expected an integer >= 1"),
+        (lambda: net(device="gpu"), "device: expected one of"),
+        (lambda: dl.Adam(lr=float("nan")), "Adam: lr: expected a finite number"),
+        (lambda: dl.Adam(beta1=1.0), r"beta1: expected a number in \[0, 1\)"),
+        (lambda: dl.SGD(0.1, nesterov=True), "momentum > 0 with nesterov"),
+        (lambda: dl.SGD(0.1, clip_norm=0), "clip_norm: expected a finite number > 0"),
+        (lambda: dl.SoftmaxCrossEntropy(label_smoothing=1.5), "label_smoothing"),
+        (lambda: dl.BinaryCrossEntropy(class_weight=(1, 2, 3)), "2 class weights"),
+        (lambda: dl.schedules.Cosine(0.1, total=2, warmup=3), "warmup below total"),
+        (lambda: dl.num_threads(0), "num_threads"),
+    ],
+)
+def test_constructors_refuse(make, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        make()
+
+
+def test_cuda_that_is_not_there_says_why():
+    with pytest.raises(RuntimeError, match="available device"):
+        net(device="cuda")
+
+
+def test_nonfinite_data_passes_when_allowed():
+    y = net().predict(bad(X, np.nan), allow_nonfinite=True)
+    assert np.isnan(y[1]).all()
+    assert np.isfinite(y[2]).all()
+
+
+def test_step_refuses_another_batch_size_and_width():
+    step = net().compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.1), 10)
+    with pytest.raises(ValueError, match="step: expected 10 rows, got 20"):
+        step(X, Y)
+    with pytest.raises(ValueError, match="step: x: expected 4 columns"):
+        step(X[:10, :3], Y[:10])
+
+
+def test_a_schedule_that_returns_nonsense_is_refused():
+    with pytest.raises(ValueError, match="finite rates >= 0, got -1"):
+        net().fit(X, Y, optimizer=dl.SGD(lambda t: -1.0), verbose=0)
+
+
+def test_inputs_by_dlpack_and_lists_train_alike():
+    class Offered:
+        def __dlpack__(self, **options):
+            return X.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return X.__dlpack_device__()
+
+    results = set()
+    for x in (X, X.tolist(), Offered()):
+        model = net()
+        model.fit(x, Y.tolist(), epochs=1, verbose=0)
+        results.add(model.store.array.tobytes())
+    assert len(results) == 1
+
+
+def test_targets_may_be_one_hot_or_classes():
+    results = []
+    for y in (Y, np.eye(3)[Y], np.eye(3, dtype=np.uint8)[Y], Y.astype(np.uint8), (Y == 1).astype(bool) * 1):
+        model = net()
+        results.append(model.fit(X, y, loss=dl.SoftmaxCrossEntropy(), epochs=3, verbose=0)["loss"][-1])
+    assert results[0] == results[3]
+    assert results[1] == results[2] == pytest.approx(results[0], rel=1e-6)
+    assert results[4] != results[0]
+
+
+def test_a_huge_broadcast_view_is_an_error_not_a_crash():
+    huge = np.broadcast_to(np.float32(1), (2**40, 5))
+    with pytest.raises(ValueError, match="expected 4 columns"):
+        net().predict(huge)
+
+
+def test_predictions_do_not_depend_on_the_batch_they_are_in():
+    x = rng(3).normal(size=(2100, 4)).astype(np.float32)
+    model = net()
+    whole = model.predict(x)
+    for rows in (slice(0, 1), slice(100, 103), slice(1024, 2100), slice(63, 129)):
+        assert model.predict(x[rows]).tobytes() == whole[rows].tobytes()
+
+
+def test_prediction_from_many_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    x = rng(3).normal(size=(300, 4)).astype(np.float32)
+    model = net()
+    want = model.predict(x).tobytes()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(got.tobytes() == want for got in pool.map(lambda _: model.predict(x), range(64)))
+
+
+def test_progress_goes_to_standard_error_and_can_be_silent(capsys):
+    net().fit(X, Y, epochs=2, validation=0.2)
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert "epoch 2/2" in out.err and "\x1b" not in out.err
+    net().fit(X, Y, epochs=2, verbose=0)
+    assert capsys.readouterr().err == ""
+
+
+def test_history_is_a_table():
+    history = net().fit(X, Y, epochs=3, validation=0.2, verbose=0)
+    assert len(history) == 3 and history["epoch"] == [1, 2, 3]
+    header, *rows = history.csv().splitlines()
+    assert header.startswith("epoch,loss,accuracy,validation_loss") and len(rows) == 3
+    with pytest.raises(KeyError, match="expected one of"):
+        history["lost"]
