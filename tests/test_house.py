@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house keeps its shape: who imports whom, what stands where, and that everything has an oracle and a test."""
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import oracle
+import pytest
+from cases import CASES
+
+from dlcore import _core
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC, PACKAGE, TESTS = ROOT / "csrc", ROOT / "python" / "dlcore", ROOT / "tests"
+SUFFIXES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
+LINES = 500
+
+# Rooms that know nothing of networks, which any room may use.
+COMMON = {"arguments", "errors"}
+# Room -> the rooms it may import, COMMON apart; what is not listed may import anything.
+ARROWS = {
+    "arguments": {"errors"},
+    "errors": set(),
+    "graph": set(),
+    "ops": {"graph"},
+    "init": set(),
+    "backend": {"_core"},
+    "plan": {"ops", "graph", "backend", "_core"},
+    "run": {"plan", "graph", "ops", "backend"},
+    "layers": {"ops", "init", "run", "graph", "backend"},
+    "losses": {"ops", "init", "run", "graph"},
+    "io": set(),
+    "data": {"io"},
+}
+# Folder of csrc -> what it may include.
+INCLUDES = {
+    "math": {"math"},
+    "cpu": {"cpu", "math", "backend.h"},
+    "cuda": {"cuda", "math", "backend.h", "check.h"},
+    "runtime": {"runtime", "backend.h", "check.h"},
+    "": {"runtime", "backend.h", "check.h", "choose.h", "cuda"},
+}
+# Headers without code of their own, for files that are compiled for one instruction set.
+PLAIN_HEADERS = {"cstdint", "cstddef", "immintrin.h", "arm_neon.h", "arm_fp16.h"}
+
+
+def sources(*folders):
+    found = [p for folder in folders for p in sorted(folder.rglob("*")) if p.suffix in SUFFIXES]
+    return [p for p in found if "__pycache__" not in p.parts]
+
+
+def everything():
+    return [*sources(CSRC, PACKAGE, TESTS, ROOT / "bench"), ROOT / "CMakeLists.txt", ROOT / "pyproject.toml"]
+
+
+# ------------------------------------------------------------------------------------------------------ arrows
+def room_of(path):
+    """The first part of a module's name below dlcore."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py").removesuffix(".pyi")
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(tree):
+    """Import nodes that run."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        children = node.orelse if is_type_checking(node) else ast.iter_child_nodes(node)
+        waiting.extend(children)
+
+
+def imported_rooms(path):
+    package = ["dlcore", *path.relative_to(PACKAGE).parts[:-1]]
+    rooms = set()
+    for node in imports(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        else:
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            base = base + (node.module.split(".") if node.module else [])
+            names = [[*base, alias.name] for alias in node.names]
+        rooms |= {name[1] for name in names if name[0] == "dlcore" and len(name) > 1}
+    return rooms
+
+
+def python_arrows():
+    for path in sources(PACKAGE):
+        room = room_of(path)
+        for other in imported_rooms(path) - {room}:
+            yield path, room, other
+
+
+def test_python_imports_follow_the_arrows():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {other}"
+        for path, room, other in python_arrows()
+        if room in ARROWS and other not in ARROWS[room] | COMMON
+    ]
+    assert not wrong
+
+
+def test_nothing_imports_tests_bench_or_the_commands():
+    found = [(room, other) for _, room, other in python_arrows() if other in ("bench", "cli")]
+    assert {room for room, _ in found} <= {"cli", "__main__", "bench"}
+    for path in sources(PACKAGE):
+        names = {alias.name.split(".")[0] for node in imports(ast.parse(path.read_text())) for alias in node.names
+                 if isinstance(node, ast.Import)}  # fmt: skip
+        assert not names & {"tests", "checks", "oracle", "conftest", "pytest"}, path
+
+
+def test_only_few_rooms_know_the_compiled_core():
+    rooms = {room for _, room, other in python_arrows() if other == "_core"}
+    assert rooms <= {"backend", "plan", "run", "cli", "bench", "__init__"}
+
+
+def includes(path):
+    return re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def target(path, name):
+    """Folder of csrc that an include in quotes leads to, or the file itself where it lies in csrc."""
+    for base in (path.parent, CSRC):
+        found = (base / name).resolve()
+        if found.exists():
+            parts = found.relative_to(CSRC).parts
+            return parts[0]
+    return name
+
+
+def test_includes_follow_the_arrows():
+    wrong = []
+    for path in sources(CSRC):
+        parts = path.relative_to(CSRC).parts
+        allowed = INCLUDES[parts[0] if len(parts) > 1 else ""]
+        for kind, name in includes(path):
+            if kind == '"' and target(path, name) not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)} includes {name}")
+    assert not wrong
+
+
+def test_pybind11_is_included_in_one_file():
+    users = [p for p in sources(CSRC) if any(name.startswith("pybind11") for _, name in includes(p))]
+    assert users == [CSRC / "bindings.cpp"]
+
+
+def test_files_of_an_instruction_set_include_no_library():
+    wrong = [
+        f"{path.relative_to(ROOT)} includes <{name}>"
+        for path in sources(CSRC / "cpu", CSRC / "math")
+        for kind, name in includes(path)
+        if kind == "<" and name not in PLAIN_HEADERS
+    ]
+    assert not wrong
+
+
+# --------------------------------------------------------------------------------------------------- constants
+def test_constants_of_formulas_stand_only_in_math():
+    """A number of five or more decimals is a formula's; 0.044715 and its like would drift apart in two places."""
+    number = re.compile(r"(?<![\w.])\d+\.\d{5,}(?:[eE][-+]?\d+)?")
+    two_to_the_112 = "5.192296858534828e33"  # the exponent biases of float16 and float32
+    wrong = [
+        f"{path.relative_to(ROOT)}: {found}"
+        for path in sources(CSRC, PACKAGE)
+        if CSRC / "math" not in path.parents
+        for found in number.findall(path.read_text())
+        if found != two_to_the_112
+    ]
+    assert not wrong
+    assert "0.044715" in (CSRC / "math" / "activations.h").read_text()
+
+
+def test_philox_stands_only_in_math():
+    users = [p.relative_to(CSRC).as_posix() for p in sources(CSRC) if re.search("(?i)0xD2511F53", p.read_text())]
+    assert users == ["math/philox.h"]
+
+
+# -------------------------------------------------------------------------------------------- oracle and tests
+def test_every_formula_has_an_oracle(backend):
+    assert set(backend.activations) == set(oracle.ACTIVATIONS)
+    assert set(backend.rules) == set(oracle.RULES)
+    assert {*backend.losses, "softmax_cross_entropy"} == set(oracle.LOSSES)
+
+
+def test_every_backend_has_the_same_formulas(backend):
+    first = _core.Backend("baseline")
+    for names in ("activations", "rules", "losses"):
+        assert getattr(backend, names) == getattr(first, names)
+
+
+def tests_with(word):
+    return [p.name for p in TESTS.glob("test_*.py") if f'"{word}"' in p.read_text()]
+
+
+def test_every_kernel_has_a_case_and_a_test():
+    assert set(CASES) == set(_core.KERNELS)
+    kernel_tests = {"test_product.py", "test_pointwise.py", "test_norm_kernels.py", "test_loss_kernels.py",
+                    "test_update_kernels.py", "test_gather.py", "test_pack.py"}  # fmt: skip
+    for kernel in _core.KERNELS:
+        assert kernel_tests & set(tests_with(kernel)), kernel
+
+
+def test_every_stage_has_a_test():
+    for kind in _core.STAGES:
+        assert "test_pointwise.py" in tests_with(kind) or kind.startswith("activate"), kind
+
+
+# ------------------------------------------------------------------------------------------------------- files
+def test_files_begin_with_their_licence():
+    wrong = [p for p in everything() if "SPDX-License-Identifier: Apache-2.0" not in p.read_text().split("\n", 1)[0]]
+    assert not wrong
+
+
+def test_no_file_is_too_long():
+    long = {str(p.relative_to(ROOT)): n for p in everything() if (n := len(p.read_text().splitlines())) > LINES}
+    assert not long
+
+
+def test_no_file_has_lines_or_words_of_a_draft():
+    words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    wrong = [p for p in everything() if p != Path(__file__) and words.search(p.read_text())]
+    assert not wrong
+
+
+# ----------------------------------------------------------------------------------------------------- symbols
+def tool(*command):
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_weak_symbols_of_an_instruction_set_name_it():
+    """The linker keeps one of the copies of a weak symbol: it must not be one that only some processors can run."""
+    objects = sorted(p for p in ROOT.glob("build/*/CMakeFiles/dlcore_*_f*.dir/**/*.o"))
+    if not objects:
+        pytest.skip("no object files in build/")
+    for path in objects:
+        isa = re.search(r"dlcore_(\w+_f\d+)\.dir", str(path))[1]
+        for line in tool("nm", "-C", "--defined-only", str(path)).splitlines():
+            _, kind, name = line.split(" ", 2)
+            assert kind not in "WVwvu" or f"cpu::{isa}::" in name, f"{path.name}: {name}"
+
+
+def test_vector_instructions_stand_in_their_instruction_sets_functions():
+    if "avx" not in " ".join(_core.cpu_info()["instruction_sets"]):
+        pytest.skip("not an x86 processor with AVX")
+    symbols = tool("nm", "-C", _core.__file__)
+    if "dlcore::cpu::avx2_f32" not in symbols:
+        pytest.skip("the extension is stripped")
+    function, wrong, seen = "", set(), 0
+    for line in tool("objdump", "-d", "-C", "--no-show-raw-insn", _core.__file__).splitlines():
+        if line.endswith(">:"):
+            function = line.split("<", 1)[1][:-2]
+        elif re.search(r":\s+v\w+\s.*%[xyz]mm", line):
+            seen += 1
+            if "dlcore::cpu::avx" not in function:
+                wrong.add(function)
+    assert not wrong
+    assert seen > 1000

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The matrix product in every role and layout, against the oracle and against itself."""
+
+import numpy as np
+import pytest
+from checks import assert_close, rng, shapes
+from instructions import Operand, assert_same_bits, run_kernel, stage, strips_of
+
+from dlcore import _core
+
+# m, n, k around the cuts of the depth (320, 512), the streamed few rows and the split of small results.
+DEEP = [(1, 513, 321), (6, 100, 1500), (7, 64, 1025), (65, 130, 320), (3, 1030, 639), (64, 31, 5000), (129, 257, 641)]
+SHAPES = shapes(3) + DEEP
+
+
+def operands(seed, m, n, k, real):
+    r = rng(seed)
+    return r.normal(size=(m, k)).astype(real), r.normal(size=(k, n)).astype(real)
+
+
+def product(backend, a, b, role="nn", chain=(), n=None):
+    """C (m, n); b may be an Operand of n columns."""
+    m = a.shape[1] if role == "tn" else a.shape[0]
+    n = n or (b.shape[0] if role == "nt" else b.shape[1])
+    c = np.empty((m, n), a.dtype)
+    run_kernel(backend, "product", [a, b], m, n, [*chain, stage("store", out=c)], [_core.ROLES.index(role)])
+    return c
+
+
+def test_product_matches_oracle(backend, real):
+    for m, n, k in SHAPES:
+        a, b = operands(1, m, n, k, real)
+        wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+        assert_close(product(backend, a, b), wide_a @ wide_b, depth=k, scale=np.abs(wide_a) @ np.abs(wide_b))
+
+
+def test_product_of_small_integers_is_exact(backend, real):
+    r = rng(2)
+    for m, n, k in SHAPES:
+        a, b = r.integers(-8, 9, size=(m, k)), r.integers(-8, 9, size=(k, n))
+        assert (product(backend, a.astype(real), b.astype(real)) == a @ b).all()
+
+
+def test_product_errs_no_more_than_numpys(isa):
+    backend = _core.Backend(isa, "float32")
+    for m, n, k in ((64, 64, 512), (7, 128, 2000), (256, 100, 100)):
+        a, b = operands(3, m, n, k, np.float32)
+        want = a.astype(np.float64) @ b
+        error, numpys = (np.sqrt(np.square(c - want).mean()) for c in (product(backend, a, b), a @ b))
+        assert error <= 1.5 * numpys
+
+
+def test_product_roles_have_equal_bits(backend, real):
+    for m, n, k in SHAPES:
+        a, b = operands(4, m, n, k, real)
+        want = product(backend, a, b)
+        assert_same_bits(product(backend, a, np.ascontiguousarray(b.T), "nt"), want)
+        assert_same_bits(product(backend, np.ascontiguousarray(a.T), b, "tn"), want)
+
+
+def test_product_of_strips_has_equal_bits(backend, real):
+    for m, n, k in SHAPES:
+        a, b = operands(5, m, n, k, real)
+        strips = Operand(strips_of(b, backend.strip), strip_cols=n)
+        assert_same_bits(product(backend, a, strips, n=n), product(backend, a, b))
+
+
+def test_product_of_packed_operand_has_equal_bits(backend, real):
+    for m, n, k in ((5, 31, 17), (65, 129, 257)):
+        a, b = operands(6, m, n, k, real)
+        for transposed, x in ((0, b), (1, np.ascontiguousarray(b.T))):
+            packed = Operand(np.empty((-(-n // backend.strip), k, backend.strip), real), strip_cols=n)
+            run_kernel(backend, "pack", [x, packed, None], *x.shape, numbers=[transposed, 0])
+            assert_same_bits(product(backend, a, packed, n=n), product(backend, a, b))
+
+
+def test_product_has_equal_bits_in_every_instruction_set_with_fma(real):
+    sets = [isa for isa in _core.cpu_info()["available"] if isa != "baseline"]
+    if len(sets) < 2:
+        pytest.skip(f"one instruction set with FMA here: {sets}")
+    for m, n, k in SHAPES:
+        a, b = operands(7, m, n, k, real)
+        results = [product(_core.Backend(isa, real), a, b) for isa in sets]
+        for other in results[1:]:
+            assert_same_bits(other, results[0])
+
+
+def test_product_keeps_nan_and_inf_in_their_row_and_column(backend, real):
+    for m, n, k in ((1, 17, 5), (7, 65, 33), (66, 130, 700)):
+        a, b = operands(8, m, n, k, real)
+        want = product(backend, a, b)
+        a[m // 2, k // 2], b[k - 1, n // 3] = np.nan, np.inf
+        got = product(backend, a, b)
+        rows, cols = np.arange(m) == m // 2, np.arange(n) == n // 3
+        assert np.isnan(got[rows]).all()
+        assert np.isinf(got[~rows][:, cols]).all()
+        assert_same_bits(got[~rows][:, ~cols], want[~rows][:, ~cols])
+
+
+def test_product_does_not_lose_a_zero_row_times_nan(backend, real):
+    a, b = np.zeros((3, 8), real), np.full((8, 4), np.nan, real)
+    assert np.isnan(product(backend, a, b)).all()
+
+
+def test_product_of_one_operand_with_itself(backend, real):
+    a = rng(9).normal(size=(33, 33)).astype(real)
+    assert_same_bits(product(backend, a, a), product(backend, a, a.copy()))
+    assert_same_bits(product(backend, a, a, "nt"), product(backend, a, a.copy(), "nt"))
+
+
+def test_layout_asks_for_strips_where_many_rows_read_them(backend):
+    assert backend.layout("nn", 1, 256, 256) == "row_major"
+    assert backend.layout("nn", 512, 256, 256) in _core.LAYOUTS
+    with pytest.raises(ValueError, match=r"layout: expected positive m, n and k, got \(1, 0, 1\)"):
+        backend.layout("nn", 1, 0, 1)
+    with pytest.raises(ValueError, match="layout role: expected one of nn, nt, tn, got 'tt'"):
+        backend.layout("tt", 1, 1, 1)

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings and the threads that run them: concurrency, the GIL, fork, exit, counters, and equal bits throughout."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES, counters, make_case
+from checks import rng
+from instructions import Memory, assert_same_bits, build, run_kernel, stage
+
+from dlcore import _core
+
+
+def matrix(arena, rows, cols, dtype="f32", **more):
+    return _core.View(arena, dtype, rows=rows, cols=cols, **more)
+
+
+def addition(rows=64, cols=32, x=0, y=1, out=2):
+    """out = x + y over arenas of float32."""
+    chain = [_core.Stage("add", operand=matrix(y, rows, cols)), _core.Stage("store", out=matrix(out, rows, cols))]
+    return _core.Instruction("pointwise", rows, cols, [matrix(x, rows, cols)], chain)
+
+
+def record(backend, *instructions, serial=False, outer=0):
+    return backend.record([(instructions, serial, outer)])
+
+
+def ticking(backend):
+    """Advances counters (arena 0) by one draw."""
+    views = [matrix(0, 1, _core.COUNTERS, "i64"), _core.View(), _core.View(), _core.View()]
+    return record(backend, _core.Instruction("tick", 0, 0, views, numbers=(1, 0, 0)))
+
+
+def program(source, **environment):
+    """Run Python source in a process of its own, warnings as errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", source], cwd=Path(__file__).parent, env=os.environ | environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def core():
+    return _core.Backend()
+
+
+def heavy(backend):
+    """Several instructions of one recording, and the bases to run them over: a small net's worth of work."""
+    r = rng(1)
+    x, w, y = (r.normal(size=s).astype(np.float32) for s in ((300, 200), (200, 150), (300, 150)))
+    total = np.zeros((1, 150), np.float32)
+    memory = Memory()
+    product = build(backend, memory, "product", [x, w], 300, 150, [stage("store", out=y)], [0])
+    smooth = build(backend, memory, "softmax", [y], 300, 150, [stage("store", out=y), stage("sum", out=total)])
+    return record(backend, product, smooth), memory, (y, total)
+
+
+# -------------------------------------------------------------------------------------------------- recordings
+def test_recording_runs_over_other_bases(core):
+    recording = record(core, addition())
+    for seed in range(3):
+        x, y = rng(seed).normal(size=(2, 64, 32)).astype(np.float32)
+        out = np.empty_like(x)
+        core.run([([recording], 1)], [x, y, out])
+        assert_same_bits(out, x + y)
+
+
+def test_recording_keeps_its_own_copy(core):
+    instruction = addition()
+    recording = record(core, instruction)
+    instruction.scratch = matrix(9, 1, 1)
+    del instruction
+    x = np.ones((64, 32), np.float32)
+    out = np.empty_like(x)
+    core.run([([recording], 1)], [x, x, out])
+    assert (out == 2).all()
+
+
+def test_recording_says_what_it_needs(core):
+    recording = record(core, addition(out=4))
+    size = 64 * 32 * 4
+    assert recording.sizes == [size, size, 0, 0, size]
+    assert recording.written == [False, False, False, False, True]
+
+
+def test_program_runs_recordings_in_order_and_times(core):
+    x = np.ones((64, 32), np.float32)
+    double, add = record(core, addition(x=0, y=0, out=0)), record(core, addition(x=0, y=1, out=0))
+    core.run([([double, add], 3), ([double], 0), ([double], 1)], [x, np.full_like(x, 10)])
+    assert (x == (((1 * 2 + 10) * 2 + 10) * 2 + 10) * 2).all()
+
+
+def test_counters_count_calls_and_bytes(core, threads):
+    recording = record(core, addition(), addition(x=2, y=2))
+    bases = [np.zeros((64, 32), np.float32) for _ in range(3)]
+    core.run([([recording], 5)], bases, threads)
+    assert recording.calls == 10
+    assert recording.bytes == 10 * 3 * 64 * 32 * 4
+    recording.reset_counters()
+    assert recording.calls == recording.bytes == 0
+
+
+def test_any_buffer_is_a_base(core):
+    recording = record(core, addition(1, 8))
+    x, y = np.arange(8, dtype=np.float32), np.ones(8, np.float32)
+    for out in (bytearray(32), memoryview(bytearray(32)), core.allocate(32), np.empty(32, np.uint8)):
+        core.run([([recording], 1)], [x.tobytes(), memoryview(y).toreadonly(), out])
+        assert (np.frombuffer(out, np.float32) == x + 1).all()
+
+
+def test_allocation_is_zeroed_aligned_and_bounded(core):
+    for size in (0, 1, 63, 4096, 2**21, 2**22 + 1):
+        arena = core.allocate(size)
+        assert arena.nbytes == size
+        assert arena.address % _core.ALIGNMENT == 0
+        assert not np.frombuffer(arena, np.uint8).any()
+    with pytest.raises(MemoryError):
+        core.allocate(2**40 * 2**20)
+    with pytest.raises(ValueError, match="allocate: expected 0 bytes or more, got -1"):
+        core.allocate(-1)
+
+
+# ---------------------------------------------------------------------------------------------------- sections
+def test_sections_with_an_outer_range_give_equal_bits(core):
+    bases = [rng(2).normal(size=(300, 50)).astype(np.float32) for _ in range(3)]
+    steps = [addition(300, 50), addition(300, 50, x=2, y=0, out=2), addition(300, 50, x=2, y=2, out=1)]
+    want = None
+    for outer, serial, threads in ((0, False, 1), (0, False, 2), (0, True, 2), (1, False, 2), (2, False, 2),
+                                   (5, False, 2), (5, False, 3), (9, True, 1)):  # fmt: skip
+        found = [base.copy() for base in bases]
+        core.run([([record(core, *steps, serial=serial, outer=outer)], 2)], found, threads)
+        want = want or found
+        for got, expected in zip(found, want, strict=True):
+            assert_same_bits(got, expected)
+
+
+@pytest.mark.parametrize("kernel", CASES)
+def test_members_equal_runs_of_their_own(backend, kernel):
+    for rows, cols in ((3, 5), (70, 33)):
+        alone = [make_case(backend, kernel, rows, cols, seed) for seed in range(3)]
+        arrays = zip(*(case.operands for case in alone), strict=True)
+        together = [np.stack(found) for found in arrays]
+        first = alone[0]
+        run_kernel(backend, kernel, together, first.rows, first.cols, numbers=first.numbers)
+        for member, case in enumerate(alone):
+            case.run(backend)
+            for got, want in zip(together, case.operands, strict=True):
+                assert_same_bits(got[member], want)
+
+
+# ----------------------------------------------------------------------------------------------------- threads
+@pytest.mark.parametrize("kernel", CASES)
+def test_any_thread_count_gives_equal_bits(backend, kernel):
+    for rows, cols in ((1, 1), (65, 129), (300, 40)):
+        make_case(backend, kernel, rows, cols).run(backend, threads=(1, 2, 3, 8))
+
+
+def test_large_thread_counts_are_cut_to_the_work(core):
+    x = np.ones((64, 32), np.float32)
+    out = np.empty_like(x)
+    core.run([([record(core, addition())], 3)], [x, x, out], 10**6)
+    assert (out == 2).all()
+
+
+def test_python_threads_may_run_at_the_same_time(core):
+    recording, memory, _ = heavy(core)
+    core.run([([recording], 1)], memory.bases, 1)
+    want = [base.copy() for base in memory.bases]
+    start = threading.Barrier(8)
+
+    def work(count):
+        own = [base.copy() for base in memory.bases]
+        start.wait()
+        for _ in range(10):
+            core.run([([recording], 2)], own, count)
+        return own
+
+    with ThreadPoolExecutor(8) as executor:
+        for found in executor.map(work, [1, 2, 3, 2, 1, 2, 2, 2]):
+            for got, expected in zip(found, want, strict=True):
+                assert (got == expected).all()
+
+
+def test_gil_is_released_while_running(core):
+    count, times, seen = counters(), 2_000_000, set()
+    done = threading.Event()
+
+    def work():
+        core.run([([ticking(core)], times)], [count])
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not done.is_set():
+        seen.add(int(count[0, _core.COUNTER["draws"]]))
+    thread.join()
+    assert count[0, _core.COUNTER["draws"]] == times
+    assert len(seen - {0, times}) > 1  # other Python code ran meanwhile
+
+
+def test_bases_live_until_the_run_ends(core):
+    """Another thread may drop its references, or try to resize, while kernels read."""
+    count, buffer = counters(), bytearray(8 * _core.COUNTERS)
+    done = threading.Event()
+
+    def work():
+        core.run([([ticking(core)], 1_000_000)], [buffer])
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    refused = 0
+    while not done.is_set():
+        if any(buffer[:8]):
+            try:
+                buffer.extend(b"more")
+            except BufferError:
+                refused += 1
+    thread.join()
+    assert refused > 0
+    assert np.frombuffer(buffer, np.int64, _core.COUNTERS)[_core.COUNTER["draws"]] == 1_000_000
+    assert not count.any()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="needs glibc on x86-64")
+def test_rounding_mode_of_the_caller_changes_no_bit(core):
+    libm = ctypes.CDLL("libm.so.6")
+    upward = 0x800
+    recording, memory, results = heavy(core)
+    core.run([([recording], 1)], memory.bases, 1)
+    want = [inside.copy() for _, inside in memory.insides[:3]]
+    assert libm.fesetround(upward) == 0
+    try:
+        core.run([([recording], 1)], memory.bases, 2)
+        assert libm.fegetround() == upward
+    finally:
+        libm.fesetround(0)
+    for (_, got), expected in zip(memory.insides[:3], want, strict=True):
+        assert_same_bits(got, expected)
+    assert len(results) == 2
+
+
+# --------------------------------------------------------------------------------------------------- processes
+FORK = """
+import os, sys
+import numpy as np
+from test_runtime import heavy
+from dlcore import _core
+core = _core.Backend()
+recording, memory, _ = heavy(core)
+run = lambda: core.run([([recording], 3)], memory.bases, 2)
+run()
+want = [base.copy() for base in memory.bases]
+for generation in range(3):
+    child = os.fork()
+    if child == 0:
+        run()
+        equal = all((a == b).all() for a, b in zip(memory.bases, want))
+        grandchild = os.fork()
+        if grandchild == 0:
+            run()
+            os._exit(0)
+        os._exit(0 if equal and os.waitpid(grandchild, 0)[1] == 0 else 1)
+    run()
+    assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+EXIT = """
+import threading
+import numpy as np
+from test_runtime import heavy, ticking, counters
+from dlcore import _core
+core = _core.Backend()
+recording, memory, _ = heavy(core)
+core.run([([recording], 3)], memory.bases, 2)
+count = counters()
+def work():
+    core.run([([{recording}], 10**12)], {bases}, 2)
+for _ in range({threads}):
+    threading.Thread(target=work, daemon=True).start()
+while {threads} and not count.any() and (memory.bases[-1] == 255).all():
+    pass
+print("done")
+"""
+
+
+def test_fork_after_use_works_in_child_and_parent():
+    # Python 3.12 and later warn of a fork beside threads; that it works is what is shown here.
+    result = program("import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + FORK)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize(
+    ("threads", "recording", "bases"),
+    [(0, "recording", "memory.bases"), (1, "ticking(core)", "[count]"), (1, "recording", "memory.bases")],
+    ids=["idle", "busy_alone", "busy_with_a_team"],
+)
+def test_interpreter_exit_does_not_hang(threads, recording, bases):
+    result = program(EXIT.format(threads=threads, recording=recording, bases=bases))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+SHOW = "from dlcore import _core; info = _core.cpu_info(); print(info['chosen'], info['forced'], _core.Backend().isa)"
+
+
+@pytest.mark.parametrize("isa", _core.cpu_info()["available"])
+def test_environment_forces_an_instruction_set(isa):
+    assert program(SHOW, DLCORE_CPU=isa).stdout == f"{isa} {isa} {isa}\n"
+    assert program(SHOW, DLCORE_CPU="").stdout.startswith(f"{_core.cpu_info()['available'][-1]} None ")
+
+
+@pytest.mark.parametrize("name", ["amx", "AVX2", "sse9"])
+def test_environment_with_an_unavailable_set_is_an_error_when_used(name):
+    result = program("from dlcore import _core; print(_core.cpu_info()['chosen']); _core.Backend()", DLCORE_CPU=name)
+    assert result.stdout == "None\n"
+    names = ", ".join(_core.cpu_info()["available"])
+    assert f"ValueError: DLCORE_CPU: expected one of {names} (available here), got '{name}'" in result.stderr
+
+
+def test_environment_is_read_once():
+    source = "from dlcore import _core; import os; os.environ['DLCORE_CPU'] = 'sse9'; print(_core.Backend().isa)"
+    assert program(source, DLCORE_CPU="baseline").stdout == "baseline\n"
+
+
+def test_threads_default_to_the_cores_of_this_process():
+    source = "from dlcore import _core; print(_core.default_threads())"
+    assert program(source, OMP_NUM_THREADS="3").stdout == "3\n"
+    assert 1 <= int(program(source, OMP_NUM_THREADS="").stdout) <= len(os.sched_getaffinity(0))
+    pinned = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + source
+    assert program(pinned, OMP_NUM_THREADS="").stdout == "1\n"
+
+
+def test_import_changes_no_signal_handler_and_no_float_mode():
+    source = """
+import signal
+before = {s: signal.getsignal(s) for s in signal.valid_signals()}
+from dlcore import _core
+core = _core.Backend()
+assert {s: signal.getsignal(s) for s in signal.valid_signals()} == before
+import numpy as np
+assert np.float32(1e-40) * np.float32(0.5) > 0  # no flush to zero
+"""
+    result = program(source)
+    assert (result.returncode, result.stderr) == (0, "")
