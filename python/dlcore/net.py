@@ -18,12 +18,12 @@ from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .optim import Adam
 from .plan import Batch, Source, evaluation, finish, prediction
 from .plan.plan import TABLE_BYTES
-from .plan.statistics import exact_statistics
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
 from .train.history import History
 from .train.loop import Loop, Rows
+from .train.statistics import exact_statistics
 from .train.step import Step, Training, read_metrics
 
 PREDICT_ROWS = 1024  # rows of one prediction call: sixteen row chunks run through the whole net

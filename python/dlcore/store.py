@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from . import backend as backends
-from .layers.base import Layer, Parameter
 from .plan import Segment
+
+if TYPE_CHECKING:
+    from .layers.base import Layer, Parameter
 
 ALIGNMENT = 64  # bytes
 

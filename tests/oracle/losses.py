@@ -61,8 +61,8 @@ def squared_error(prediction, target, weight=None):
 def binary_cross_entropy(logits, target, weight=None, class_weight=(1.0, 1.0)):
     """Mean over the columns of each row of w1 t softplus(-x) + w0 (1 - t) softplus(x); w1 / w0 is torch's pos_weight.
 
-    The class weight of a target is w1 t + w0 (1 - t), in a row its mean over the columns. An element is correct when
-    x > 0 and t > 0.5 agree; a row counts the share of its columns that are.
+    The class weight of a target is w1 t + w0 (1 - t), in a row its mean over the columns. A row is correct
+    when x > 0 and t > 0.5 agree in all of its columns.
     """
     x, t = float64(logits, target)
     rows, cols = x.shape
@@ -71,7 +71,7 @@ def binary_cross_entropy(logits, target, weight=None, class_weight=(1.0, 1.0)):
     loss = (w1 * t * softplus(-x) + w0 * (1 - t) * softplus(x)).mean(axis=1)
     gradient = (w0 * (1 - t) * sigmoid(x) - w1 * t * sigmoid(-x)) / cols
     row_weight = sample * (w1 * t + w0 * (1 - t)).mean(axis=1)
-    correct = ((x > 0) == (t > 0.5)).mean(axis=1).sum()
+    correct = ((x > 0) == (t > 0.5)).all(axis=1).sum()
     return Loss(float(sample @ loss), float(row_weight.sum()), float(correct), sample[:, None] * gradient)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from ..graph import Trace
 from ..layers.normalization import pooled, statistics_layers
 from ..ops import Moments, Normalize
-from . import Batch, Source, finish
-from .programs import inputs_of
+from ..plan import Batch, Source, finish
+from ..plan.programs import inputs_of
 
 ROWS = 1024
 
