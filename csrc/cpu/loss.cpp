@@ -12,7 +12,7 @@ struct Arguments {
   const real* target;      // (rows, cols)
   const real* weight;      // (rows, 1), may be absent
   int64_t prediction_ld, target_ld, weight_ld;
-  real class0, class1_more;  // weight of an element: class0 + target * class1_more
+  real weight0, weight1;  // of the targets 0 and 1
   bool gradient;
 
   real row_weight(int64_t r) const { return weight ? weight[r * weight_ld] : 1; }
@@ -35,8 +35,8 @@ static Arguments arguments_of(const Call& call, int64_t row) {
   x.target_ld = views[1].ld;
   x.weight_ld = views[2].ld;
   x.gradient = numbers[1] != 0;
-  x.class0 = real(numbers[2]);
-  x.class1_more = real(numbers[3] - numbers[2]);
+  x.weight0 = real(numbers[2]);
+  x.weight1 = real(numbers[3]);
   return x;
 }
 
@@ -52,19 +52,17 @@ static void loss_row(const Arguments& x, const Block& block, int64_t r, real sca
   const real* prediction = x.prediction + r * x.prediction_ld + block.col;
   const real* target = x.target + r * x.target_ld + block.col;
   real* v = block.v + r * block.ld;
-  const real class0 = x.class0, class1_more = x.class1_more;
+  const vec w0 = splat(x.weight0), w1 = splat(x.weight1), more = splat(x.weight1 - x.weight0);
   const bool gradient = x.gradient;
   RowSums sums = row;
   for_columns(block.cols, [&](int64_t c, auto edge) {
     const vec p = load(prediction + c, edge), t = load(target + c, edge);
-    vec weight = splat(1);
     if constexpr (Loss::classifies) {
-      weight = fma(t, splat(class1_more), splat(class0));
-      sums.weight += within(weight, edge, splat(0));
+      sums.weight += within(fma(t, more, w0), edge, splat(0));
       sums.wrong |= ~Loss::correct(p, t);
     }
-    sums.loss += within(Loss::value(p, t) * weight, edge, splat(0));
-    if (gradient) store(v + c, Loss::grad(p, t) * (weight * scale));
+    sums.loss += within(Loss::value(p, t, w0, w1), edge, splat(0));
+    if (gradient) store(v + c, Loss::grad(p, t, w0, w1) * scale);
   });
   row = sums;
 }
