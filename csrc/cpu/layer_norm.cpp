@@ -66,8 +66,7 @@ static void layer_norm_group(const Call& call, Block block) {
   for (int64_t r = 0; r < block.rows; ++r) {
     const real mu = row_sum(x.at_row(r), instruction.cols) / cols;
     *mean.at_row(r) = mu;
-    *rstd.at_row(r) =
-        reciprocal_deviation(row_squared_deviations(x.at_row(r), instruction.cols, mu) / cols, eps);
+    *rstd.at_row(r) = reciprocal_deviation(row_squared_deviations(x.at_row(r), instruction.cols, mu) / cols, eps);
   }
   do {
     for (int64_t r = 0; r < block.rows; ++r) {
@@ -233,8 +232,8 @@ static void run_layer_norm_backward(const Call& call, int32_t phase, int64_t beg
   if (chunk_count(instruction) == 1) merge_backward(call, 0, own_merge_items(instruction));
 }
 
-const KernelEntry layer_norm_entry = {layer_norm_phases, layer_norm_items, chain_scratch, run_layer_norm};
-const KernelEntry layer_norm_backward_entry = {backward_phases, backward_items, backward_scratch,
+extern const KernelEntry layer_norm_entry = {layer_norm_phases, layer_norm_items, chain_scratch, run_layer_norm};
+extern const KernelEntry layer_norm_backward_entry = {backward_phases, backward_items, backward_scratch,
                                                run_layer_norm_backward};
 
 DLCORE_END

@@ -108,6 +108,6 @@ static void run_loss(const Call& call, int32_t phase, int64_t begin, int64_t end
   if (phase + 1 == metric_phases(instruction)) merge_metrics(call, instruction.operands[3], begin, end);
 }
 
-const KernelEntry loss_entry = {metric_phases, metric_items, metric_scratch, run_loss};
+extern const KernelEntry loss_entry = {metric_phases, metric_items, metric_scratch, run_loss};
 
 DLCORE_END

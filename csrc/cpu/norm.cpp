@@ -70,8 +70,7 @@ static void run_moments_apply(const Call& call, int32_t, int64_t begin, int64_t 
   real *scales = columns.operand(4), *shifts = columns.operand(5);
   for_columns(columns.count, [&](int64_t c, auto edge) {
     const vec rstd = reciprocal_deviation(load(variances + c, edge), eps);
-    const Affine<vec> y =
-        normalisation(load(gammas + c, edge), load(betas + c, edge), load(means + c, edge), rstd);
+    const Affine<vec> y = normalisation(load(gammas + c, edge), load(betas + c, edge), load(means + c, edge), rstd);
     store(scales + c, y.scale, edge);
     store(shifts + c, y.shift, edge);
   });
@@ -87,8 +86,8 @@ static void run_norm_backward_finish(const Call& call, int32_t, int64_t begin, i
   real *dgammas = columns.operand(8), *dbetas = columns.operand(9);
   for_columns(columns.count, [&](int64_t c, auto edge) {
     const vec sum = load(sums + c, edge), dot = load(dots + c, edge);
-    const NormGrad<vec> dz = norm_grad(load(gammas + c, edge), load(means + c, edge), load(rstds + c, edge),
-                                       sum / rows, dot / rows);
+    const NormGrad<vec> dz =
+        norm_grad(load(gammas + c, edge), load(means + c, edge), load(rstds + c, edge), sum / rows, dot / rows);
     store(as + c, dz.a, edge);
     store(bs + c, dz.b, edge);
     store(cs + c, dz.c, edge);
@@ -97,8 +96,8 @@ static void run_norm_backward_finish(const Call& call, int32_t, int64_t begin, i
   });
 }
 
-const KernelEntry moments_finish_entry = {one_phase, column_items, no_scratch, run_moments_finish};
-const KernelEntry moments_apply_entry = {one_phase, column_items, no_scratch, run_moments_apply};
-const KernelEntry norm_backward_finish_entry = {one_phase, column_items, no_scratch, run_norm_backward_finish};
+extern const KernelEntry moments_finish_entry = {one_phase, column_items, no_scratch, run_moments_finish};
+extern const KernelEntry moments_apply_entry = {one_phase, column_items, no_scratch, run_moments_apply};
+extern const KernelEntry norm_backward_finish_entry = {one_phase, column_items, no_scratch, run_norm_backward_finish};
 
 DLCORE_END

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Partial results of a kernel's chunks of rows: in scratch behind those of the chain, merged in a last phase whose items
-// are first the kernel's own and then the chain's.
+// Partial results of a kernel's chunks of rows: in scratch behind those of the chain, merged in a last phase whose
+// items are first the kernel's own and then the chain's.
 #pragma once
 #include "chain.h"
 #include "kernels.h"

@@ -217,14 +217,15 @@ static void write_results(const Call& call, int64_t row) {
 static void run_tick(const Call& call, int32_t, int64_t, int64_t, char*) {
   const Instruction& instruction = *call.instruction;
   int64_t* counters = at<int64_t>(call, instruction.operands[tick_counters]);
-  if (instruction.operands[tick_results].arena >= 0) write_results(call, table_row(counters[counter_updates], instruction.operands[tick_results]));
+  if (instruction.operands[tick_results].arena >= 0)
+    write_results(call, table_row(counters[counter_updates], instruction.operands[tick_results]));
   counters[counter_draws] += int64_t(instruction.numbers[0]);
   counters[counter_updates] += int64_t(instruction.numbers[1]);
   counters[counter_position] += int64_t(instruction.numbers[2]);
 }
 
-const KernelEntry grad_scale_entry = {scale_phases, scale_items, scale_scratch, run_scale};
-const KernelEntry update_entry = {one_phase, update_items, no_scratch, run_update};
-const KernelEntry tick_entry = {one_phase, one_item, no_scratch, run_tick};
+extern const KernelEntry grad_scale_entry = {scale_phases, scale_items, scale_scratch, run_scale};
+extern const KernelEntry update_entry = {one_phase, update_items, no_scratch, run_update};
+extern const KernelEntry tick_entry = {one_phase, one_item, no_scratch, run_tick};
 
 DLCORE_END

@@ -134,14 +134,32 @@ DLCORE_HD T tanh_(T x) {
 
 #endif
 
-// a exp(-scale x^2), scale a power of two. The rounding error of x^2, found by splitting x, would else be multiplied by
-// x^2 itself.
+// The rounded result and what the rounding lost.
+template <class T>
+struct Exact {
+  T high, low;
+};
+
+// a b, by splitting the factors into halves whose products are exact (Dekker, 1971).
+template <class T>
+DLCORE_HD Exact<T> exact_product(T a, T b) {
+  const integer high_bits = ~integer(DLCORE_REAL_F64 ? 0x7ffffff : 0xfff);
+  const T p = a * b, ah = from_bits<T>(bits(a) & high_bits), bh = from_bits<T>(bits(b) & high_bits);
+  return {p, ((ah * bh - p) + ah * (b - bh) + (a - ah) * bh) + (a - ah) * (b - bh)};
+}
+
+// a + b (Knuth).
+template <class T>
+DLCORE_HD Exact<T> exact_sum(T a, T b) {
+  const T s = a + b, from_b = s - a;
+  return {s, (a - (s - from_b)) + (b - from_b)};
+}
+
+// a exp(-scale x^2), scale a power of two. The rounding error of x^2 would else be multiplied by x^2 itself.
 template <class T>
 DLCORE_HD T exp_square_times(T a, T x, real scale) {
-  const integer high_bits = ~integer(DLCORE_REAL_F64 ? 0x7ffffff : 0xfff);
-  const T square = x * x, high = from_bits<T>(bits(x) & high_bits);
-  const T lost = (high * high - square) + (x - high) * (x + high);
-  return exp_times(fma(a, lost * -scale, a), square * -scale);
+  const Exact<T> square = exact_product(x, x);
+  return exp_times(fma(a, square.low * -scale, a), square.high * -scale);
 }
 
 // exp(x^2) erfc(x), 0 <= x <= 11 (float), 28 (double): smooth in (x - center) / (x + center).

@@ -12,8 +12,8 @@ DLCORE_BEGIN
 // The numbers of one group at one update.
 template <class T>
 struct RuleNumbers {
-  T momentum;            // or beta1
-  T rest1, rest2;        // 1 - beta1, 1 - beta2
+  T momentum;      // or beta1
+  T rest1, rest2;  // 1 - beta1, 1 - beta2
   T eps;
   T inverse1, inverse2;  // 1 / correction1, 1 / sqrt(correction2)
 };

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// exp(x - max) of a group of rows of x (rows, cols), and its way through the chain. Bound by reading x and by one exp
+// an element: a panel of exponentials of all rows stays in the workspace and becomes the chain's value there. Rows
+// longer than a panel pay a second exp.
+#pragma once
+#include "../math/functions.h"
+#include "rows.h"
+
+DLCORE_BEGIN
+
+// Rows that are worked on together.
+struct Group {
+  const real* x;  // (rows, cols)
+  int64_t ld, row, rows, cols;
+  real* e;  // exp(x - max) (rows, panel)
+  int64_t e_ld, panel;
+  real max[CHUNK_ROWS], sum[CHUNK_ROWS];
+  real factor[CHUNK_ROWS];  // of exp(x - max) in the value of the chain
+
+  const real* at_row(int64_t r) const { return x + r * ld; }
+};
+
+// Sums along a row are sums of blocks: shorter sums round less.
+constexpr int64_t BLOCK_COLUMNS = 2 * COLUMN_ALIGN;
+
+// Half the workspace: the panel shares a cache with x.
+inline int64_t panel_columns(int64_t rows, int64_t cols) {
+  const int64_t room = WORKSPACE_BYTES / 2 / (rows * int64_t(sizeof(real)));
+  return min(round_up(cols, LANES), (room - 1) / BLOCK_COLUMNS * BLOCK_COLUMNS);
+}
+
+inline real row_max(const real* x, int64_t cols) {
+  vec greatest = splat(-INF);
+  for_columns(cols,
+              [&](int64_t c, auto edge) { greatest = max(greatest, within(load(x + c, edge), edge, splat(-INF))); });
+  return reduce_max(greatest);
+}
+
+// Returns the sum in LANES parts.
+inline vec exponentials(const real* x, int64_t cols, real greatest, real* e) {
+  vec sum = {};
+  for_columns(cols, [&](int64_t c, auto edge) {
+    const vec y = within(exp_(load(x + c, edge) - greatest), edge, splat(0));
+    store(e + c, y);
+    sum += y;
+  });
+  return sum;
+}
+
+// Of the panel from column col on, for one row; adds to its sum.
+inline void fill_panel(const Group& group, int64_t r, int64_t col, vec& sum) {
+  const real* x = group.at_row(r) + col;
+  real* e = group.e + r * group.e_ld;
+  const int64_t cols = min(group.panel, group.cols - col);
+  for (int64_t c = 0; c < cols; c += BLOCK_COLUMNS) {
+    sum += exponentials(x + c, min(BLOCK_COLUMNS, cols - c), group.max[r], e + c);
+  }
+}
+
+// Max and sum of each row; the last panel stays filled.
+inline void open_group(const Call& call, int64_t chunk, int64_t row, char* workspace, Group& group) {
+  const Instruction& instruction = *call.instruction;
+  const View& view = instruction.operands[0];
+  const int64_t line = ALIGNMENT / int64_t(sizeof(real));
+  group.ld = view.ld;
+  group.row = chunk * CHUNK_ROWS + row;
+  group.rows = min(group_rows(instruction), chunk_rows(instruction, chunk) - row);
+  group.cols = instruction.cols;
+  group.x = at<real>(call, view) + group.row * view.ld;
+  group.e = reinterpret_cast<real*>(workspace);
+  group.panel = panel_columns(group.rows, group.cols);
+  group.e_ld = round_up(group.panel, line) | line;  // an odd number of lines spreads a column over the sets of a cache
+  for (int64_t r = 0; r < group.rows; ++r) {
+    group.max[r] = row_max(group.at_row(r), group.cols);
+    vec sum = {};
+    for (int64_t col = 0; col < group.cols; col += group.panel) fill_panel(group, r, col, sum);
+    group.sum[r] = reduce_add(sum);
+  }
+}
+
+inline void scale_block(const Group& group, const Block& block) {
+  for (int64_t r = 0; r < block.rows; ++r) {
+    real* v = block.v + r * block.ld;
+    const real factor = group.factor[r];
+    for (int64_t c = 0; c < block.cols; c += LANES) store(v + c, load(v + c) * factor);
+  }
+}
+
+// exp(x - max) times the factors through the chain; finish(const Block&) comes before the chain.
+template <class Finish>
+inline void run_group(const Call& call, const Group& group, Finish finish) {
+  const int64_t width = slab_columns(group.rows);
+  vec unused = {};
+  for (int64_t panel = 0; panel < group.cols; panel += group.panel) {
+    const int64_t end = min(panel + group.panel, group.cols);
+    for (int64_t r = 0; group.panel < group.cols && r < group.rows; ++r) fill_panel(group, r, panel, unused);
+    for (int64_t col = panel; col < end; col += width) {
+      const Block block = {group.e + (col - panel), group.e_ld, group.row, col, group.rows, min(width, end - col)};
+      scale_block(group, block);
+      finish(block);
+      run_chain(call, block);
+    }
+  }
+}
+
+DLCORE_END
