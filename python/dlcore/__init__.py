@@ -1,47 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dlcore: feed-forward networks, trained fast, with NumPy as the only dependency."""
+"""dlcore: feed-forward networks, trained fast, with NumPy as the only dependency.
 
-from . import data, init, io
-from .backend import num_threads
-from .layers import (
-    ELU,
-    GELU,
-    BatchNorm,
-    Dropout,
-    Identity,
-    Layer,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    Parameter,
-    ReLU,
-    Residual,
-    Sequential,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Tanh,
-)
-from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from .net import Net
-from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, schedules
-from .run import vjp
-from .train import Callback, EarlyStopping, History, Progress
+Names are imported on first use, so that ``import dlcore`` costs next to nothing.
+"""
 
-load = Net.load
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import data, init, io
+    from .backend import num_threads
+    from .layers import (
+        ELU,
+        GELU,
+        BatchNorm,
+        Dropout,
+        Identity,
+        Layer,
+        LayerNorm,
+        LeakyReLU,
+        Linear,
+        Parameter,
+        ReLU,
+        Residual,
+        Sequential,
+        Sigmoid,
+        SiLU,
+        Softplus,
+        Tanh,
+    )
+    from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+    from .net import Net, load
+    from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, schedules
+    from .run import vjp
+    from .train import Callback, EarlyStopping, History, Progress
+
+_HOMES = {
+    "layers": (
+        "BatchNorm", "Dropout", "ELU", "GELU", "Identity", "Layer", "LayerNorm", "LeakyReLU", "Linear", "Parameter",
+        "ReLU", "Residual", "Sequential", "SiLU", "Sigmoid", "Softplus", "Tanh",
+    ),
+    "losses": ("BinaryCrossEntropy", "MeanSquaredError", "SoftmaxCrossEntropy"),
+    "optim": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "schedules"),
+    "train": ("Callback", "EarlyStopping", "History", "Progress"),
+    "net": ("Net", "load"),
+    "run": ("vjp",),
+    "backend": ("num_threads",),
+}  # fmt: skip
+_MODULES = ("data", "init", "io")
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME, *_MODULES, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name == "__version__":
-        from importlib.metadata import version  # imported late: 10 ms that few users need
+        from importlib.metadata import version
 
-        return version("dlcore")
-    raise AttributeError(f"module 'dlcore' has no attribute {name!r}")
+        value = version("dlcore")
+    elif name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module 'dlcore' has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
-__all__ = [
-    "ELU", "GELU", "SGD", "Adagrad", "Adam", "AdamW", "BatchNorm", "BinaryCrossEntropy", "Callback", "Dropout",
-    "EarlyStopping", "History", "Identity", "Layer", "LayerNorm", "LeakyReLU", "Linear", "MeanSquaredError", "Net",
-    "Parameter", "Progress", "RMSprop", "ReLU", "Residual", "Sequential", "SiLU", "Sigmoid", "SoftmaxCrossEntropy",
-    "Softplus", "Tanh", "__version__", "data", "init", "io", "load", "num_threads", "schedules", "vjp",
-]  # fmt: skip
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import backend as backends
 from .arguments import finite_float, one_of, positive_int
-from .checkpoint import load, save
+from . import checkpoint
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
@@ -387,12 +387,15 @@ class Net:
 
     def save(self, path) -> None:
         """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""
-        save(self, path)
+        checkpoint.save(self, path)
 
     @classmethod
     def load(cls, path) -> Net:
         """The net that `save` wrote; no code in the file is ever run."""
-        return load(cls, path)
+        return checkpoint.load(cls, path)
 
     def __repr__(self) -> str:
         return f"Net({self.layer!r}, seed={self.seed}, dtype={self.dtype!r})"
+
+
+load = Net.load
