@@ -31,9 +31,9 @@ ARENA_OF_KIND = {
 class Value:
     """A symbolic array: shape, storage, and where it lives.
 
-    ``kind`` is ``temporary`` (placed in scratch), ``parameter``, ``gradient`` (with ``parameter`` set), ``table`` (counters, metrics,
-    grad_scale), ``constant`` (numbers known to the plan), or the name of an arena that the caller gives: ``x``, ``y``,
-    ``weight``, ``order``, ``hyper``, ``results``, ``optimizer``, ``out`` ...
+    ``kind`` is ``temporary`` (placed in scratch), ``parameter``, ``gradient`` (with ``parameter`` set), ``table`` (counters,
+    metrics, grad_scale), ``constant`` (numbers known to the plan), or the name of an arena that the caller gives: ``x``,
+    ``y``, ``weight``, ``order``, ``hyper``, ``results``, ``out`` ...
     """
 
     name: str

@@ -9,24 +9,24 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import backend as backends
-from .arguments import finite_float, one_of, positive_int
 from . import checkpoint
+from .arguments import finite_float, one_of, positive_int
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .optim import Adam
-from .plan import Batch, Source, evaluation, finish, prediction
+from .plan import Batch, Source
 from .plan.plan import TABLE_BYTES
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
+from .train.evaluation import forward, metrics, r2
 from .train.history import History
-from .train.loop import Loop, Rows
+from .train.inputs import Rows
+from .train.loop import Loop
 from .train.statistics import exact_statistics
-from .train.step import Step, Training, read_metrics
-
-PREDICT_ROWS = 1024  # rows of one prediction call: sixteen row chunks run through the whole net
+from .train.step import Step, Training
 
 
 class Plans:
@@ -74,9 +74,7 @@ class Net:
     [0, 1, 1, 0]
     """
 
-    def __init__(
-        self, layer, *, seed: int = 0, dtype: str = "float32", device: str = "auto", threads: int | None = None
-    ):
+    def __init__(self, layer, *, seed: int = 0, dtype: str = "float32", device: str = "auto", threads: int | None = None):
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
             raise ValueError(f"Net: expected seed to be an integer in [0, 2**63), got {seed!r}")
@@ -289,9 +287,7 @@ class Net:
         fraction = finite_float("fit: validation", validation, 0.0, 1.0, exclusive=True)
         held = max(1, round(fraction * len(rows)))
         if held >= len(rows):
-            raise ValueError(
-                f"fit: expected validation to leave rows for training, got {validation} of {len(rows)} rows"
-            )
+            raise ValueError(f"fit: expected validation to leave rows for training, got {validation} of {len(rows)} rows")
         order = np.random.Generator(np.random.Philox(key=[self.seed, 1])).permutation(len(rows))
         pick = lambda index: Rows(  # noqa: E731
             rows.x[index], rows.y[index], None if rows.weight is None else rows.weight[index]
@@ -301,29 +297,12 @@ class Net:
     # ------------------------------------------------------------------------------------------ using it
     def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
         """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units)."""
-        y = self._forward(x, False, allow_nonfinite)
+        y = forward(self, inputs.features("predict", x, self.in_features, allow_nonfinite))
         return y if self.target_scaler is None else self.target_scaler.inverse(y)
 
     def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
         """Class probabilities (rows, classes): the softmax of the outputs."""
-        return self._forward(x, True, allow_nonfinite)
-
-    def _forward(self, x, softmax: bool, allow_nonfinite: bool) -> np.ndarray:
-        x = inputs.features("predict", x, self.in_features, allow_nonfinite)
-        out = np.empty((len(x), self.out_features), self.dtype)
-        for start in range(0, len(x), PREDICT_ROWS):
-            part = x[start : start + PREDICT_ROWS]
-            batch = Batch(len(part), Source.of(part), **self.input_affine())
-
-            def build(batch=batch):
-                trace, targets = prediction(self.layer, batch, softmax)
-                return finish(self.backend, trace, self.store.segments, targets=targets)
-
-            plan = self.plans.get(("predict", batch, softmax), build)
-            self.tables.view(np.int64)[2] = 0
-            arenas = {**self.arenas(), "x": part, "out": out[start : start + PREDICT_ROWS]}
-            plan.run({**arenas, "scratch": self.scratch(plan.scratch_bytes)}, threads=self.threads)
-        return out
+        return forward(self, inputs.features("predict_proba", x, self.in_features, allow_nonfinite), softmax=True)
 
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
         """Loss and, for classification, accuracy; for regression r2. Evaluation mode.
@@ -336,40 +315,7 @@ class Net:
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
         rows = self._rows("evaluate", loss, x, y, sample_weight, allow_nonfinite)
-        metrics = self.metrics(rows, loss)
-        if loss.task == "regression":
-            metrics["r2"] = self._r2(rows)
-        return metrics
-
-    def metrics(self, rows: Rows, loss: Loss) -> dict:
-        """Loss (and accuracy) over checked rows."""
-        read_metrics(self.tables)
-        size = min(PREDICT_ROWS, len(rows))
-        for start, count, each in ((0, len(rows) // size, size), (len(rows) // size * size, 1, len(rows) % size)):
-            if not each or not count:
-                continue
-            batch = rows.batch(each, self)
-
-            def build(batch=batch):
-                return finish(self.backend, evaluation(self.layer, loss, batch), self.store.segments)
-
-            plan = self.plans.get(("evaluate", batch, loss.key()), build)
-            self.tables.view(np.int64)[2] = start
-            arenas = {**self.arenas(), **rows.arenas(), "scratch": self.scratch(plan.scratch_bytes)}
-            plan.run(arenas, [(("gradients",), count)], self.threads)
-        total, weight, correct, count = read_metrics(self.tables)
-        result = {"loss": float(total / weight) if weight else 0.0, "rows": int(count)}
-        if loss.task == "classification":
-            result["accuracy"] = float(correct / count)
-        return result
-
-    def _r2(self, rows: Rows) -> float:
-        """Coefficient of determination, uniform average over outputs (weighted)."""
-        y = np.asarray(rows.y, np.float64)
-        w = np.ones((len(y), 1)) if rows.weight is None else np.asarray(rows.weight, np.float64)
-        residual = (w * (y - self._forward(rows.x, False, True)) ** 2).sum(axis=0)
-        total = (w * (y - (w * y).sum(axis=0) / w.sum()) ** 2).sum(axis=0)
-        return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), 0.0)))
+        return {**metrics(self, rows, loss), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
 
     def exact_statistics(self, x) -> None:
         """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""

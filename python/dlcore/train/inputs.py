@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..errors import DataError, describe, expected
+from ..plan import Batch, Source
 
 KINDS = "fiub"
 SCAN_ROWS = 1 << 16
@@ -25,9 +28,7 @@ def viewed(who: str, array) -> np.ndarray:
             except ValueError as error:
                 raise DataError(expected(who, "an array of numbers", describe(array), hint=str(error))) from None
     if isinstance(array, np.ma.MaskedArray):
-        raise DataError(
-            expected(who, "an array without a mask", "a masked array", hint="fill or drop the masked values")
-        )
+        raise DataError(expected(who, "an array without a mask", "a masked array", hint="fill or drop the masked values"))
     if array.dtype.kind not in KINDS or array.dtype.itemsize > 8:
         raise TypeError(expected(who, "numbers of at most 64 bits", describe(array)))
     if not array.dtype.isnative:
@@ -108,7 +109,25 @@ def weights(who: str, weight, rows: int) -> np.ndarray | None:
         raise ValueError(expected(f"{who}: sample_weight", f"shape ({rows},)", f"shape {w.shape}"))
     require_finite(f"{who}: sample_weight", w)
     if (w.dtype.kind == "f" and float(w.min()) < 0) or (w.dtype.kind == "i" and int(w.min()) < 0) or not w.any():
-        raise DataError(
-            expected(f"{who}: sample_weight", "weights >= 0, not all 0", f"minimum {w.min()}, sum {w.sum()}")
-        )
+        raise DataError(expected(f"{who}: sample_weight", "weights >= 0, not all 0", f"minimum {w.min()}, sum {w.sum()}"))
     return w.reshape(rows, 1)
+
+
+@dataclass
+class Rows:
+    """Checked arrays of one part of the data."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, rows: int, net, order_rows: int = 0) -> Batch:
+        weight = None if self.weight is None else Source.of(self.weight)
+        ordered = order_rows > 0
+        return Batch(rows, Source.of(self.x), Source.of(self.y), weight, ordered, order_rows, **net.input_affine())
+
+    def arenas(self) -> dict:
+        return {"x": self.x, "y": self.y, "weight": self.weight}

@@ -5,39 +5,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
 from .. import _core
 from ..layers.normalization import statistics_layers
-from ..plan import Batch, Source
 from . import callbacks as cb
+from .evaluation import metrics
 from .history import History
+from .inputs import Rows
 from .step import Training
 
 CHUNK_SECONDS = 0.1  # between two looks at signals and the clock
 TABLE_ROWS = 1024  # of hyper and results: at most so many updates a call
-
-
-@dataclass
-class Rows:
-    """Checked arrays of one part of the data."""
-
-    x: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, rows: int, net, order_rows: int = 0) -> Batch:
-        weight = None if self.weight is None else Source.of(self.weight)
-        ordered = order_rows > 0
-        return Batch(rows, Source.of(self.x), Source.of(self.y), weight, ordered, order_rows, **net.input_affine())
-
-    def arenas(self) -> dict:
-        return {"x": self.x, "y": self.y, "weight": self.weight}
 
 
 def batch_sizes(rows: int, batch_size: int, statistics: bool) -> list[tuple[int, int]]:
@@ -112,8 +92,8 @@ class Loop:
             row["accuracy"] = correct / rows
         seconds = time.monotonic() - start
         if self.validation is not None:
-            metrics = self.net.metrics(self.validation, self.training.loss)
-            row.update({f"validation_{k}": v for k, v in metrics.items() if k != "rows"})
+            validation = metrics(self.net, self.validation, self.training.loss)
+            row.update({f"validation_{k}": v for k, v in validation.items() if k != "rows"})
         row |= {
             "lr": lr,
             "seconds": time.monotonic() - start,

@@ -10,7 +10,6 @@ from .. import backend as backends
 from ..arguments import positive_int
 from ..optim.tables import hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
-from ..plan.plan import TABLE_OFFSETS
 from . import inputs
 
 
@@ -163,11 +162,3 @@ class _Bound:
         training.draws += 1
         weights = self.results[1]
         return float(self.results[0] / weights) if weights else 0.0
-
-
-def read_metrics(tables: np.ndarray) -> np.ndarray:
-    """(loss sum, weight sum, correct, rows) and clear them."""
-    first = TABLE_OFFSETS["metrics"] // 8
-    metrics = tables[first : first + 4].copy()
-    tables[first : first + 4] = 0
-    return metrics
