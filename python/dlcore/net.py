@@ -337,7 +337,27 @@ class Net:
 
     @classmethod
     def load(cls, path) -> Net:
-        """The net that `save` wrote; no code in the file is ever run."""
+        """The net that `Net.save` wrote; no code in the file is ever run.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+
+        Raises
+        ------
+        FileFormatError
+            Not a net, or one of its bytes is wrong.
+        OSError
+            The file cannot be read.
+
+        Examples
+        --------
+        >>> import dlcore as dl, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "net.npz")
+        >>> dl.Net([dl.Linear(3, 2)], seed=7).save(path)
+        >>> dl.load(path)
+        Net(Sequential(Linear(3, 2)), seed=7, dtype='float32')
+        """
         return checkpoint.load(cls, path)
 
     def __repr__(self) -> str:

@@ -137,6 +137,13 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """s += g^2; w -= lr g / (sqrt(s) + eps) (Duchi, Hazan and Singer, 2011).
 
+    Parameters
+    ----------
+    lr : float, Schedule or callable
+        Learning rate (default 0.01).
+    eps : float
+        Added to the root of s (default 1e-10).
+
     Examples
     --------
     >>> import numpy as np, dlcore as dl
@@ -157,7 +164,25 @@ class Adagrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """s = alpha s + (1 - alpha) g^2; w -= lr g / (sqrt(s) + eps) (Tieleman and Hinton, 2012)."""
+    """s = alpha s + (1 - alpha) g^2; w -= lr g / (sqrt(s) + eps) (Tieleman and Hinton, 2012).
+
+    Parameters
+    ----------
+    lr : float, Schedule or callable
+        Learning rate (default 0.01).
+    alpha : float
+        Memory of the mean square, in [0, 1) (default 0.99).
+    eps : float
+        Added to its root (default 1e-8).
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> w = np.ones(1, np.float32)
+    >>> dl.RMSprop(lr=0.1, alpha=0.75).step([w], [np.array([2.0], np.float32)])
+    >>> round(float(w[0]), 4)
+    0.8
+    """
 
     rule = "rmsprop"
 
@@ -172,6 +197,15 @@ class RMSprop(Optimizer):
 
 class Adam(Optimizer):
     """m, v averages of g and g^2 with bias correction; w -= lr m / (sqrt(v) + eps) (Kingma and Ba, 2015).
+
+    Parameters
+    ----------
+    lr : float, Schedule or callable
+        Learning rate (default 1e-3).
+    beta1, beta2 : float
+        Memory of the averages, in [0, 1) (defaults 0.9 and 0.999).
+    eps : float
+        Added to the root of v (default 1e-8).
 
     Examples
     --------
@@ -202,7 +236,19 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, 0.01 by default (Loshchilov and Hutter, 2019)."""
+    """Adam with decoupled weight decay, 0.01 by default (Loshchilov and Hutter, 2019).
+
+    Weights decay by w -= lr * weight_decay * w before Adam's step; biases and normalisation do not, unless
+    ``decay_all``. Parameters are `Adam`'s.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> w = np.ones((1, 1), np.float32)
+    >>> dl.AdamW(lr=0.1, weight_decay=0.5).step([w], [np.array([[2.0]], np.float32)])
+    >>> round(float(w[0, 0]), 4)
+    0.85
+    """
 
     rule = "adamw"
     default_decay = 0.01
