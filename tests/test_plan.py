@@ -117,6 +117,11 @@ def test_fuse_never_moves_a_stage_over_an_update_of_its_operand():
     assert [c for _, c in chains(fuse(trace.nodes, ROW_MAJOR))][0] == ["scale", "store"]
 
 
+def test_fuse_never_reads_a_value_from_memory_inside_the_chain_that_makes_it():
+    trace, _, _ = traced(dl.Sequential(dl.Linear(4, 4), dl.Residual(dl.Identity()), dl.ReLU()))
+    assert chains(fuse(trace.nodes, ROW_MAJOR)) == [("Product", ["affine", "store"]), ("Pointwise", ["add", "activate"])]
+
+
 def test_an_add_rides_in_the_later_of_its_producers():
     body = dl.Residual(dl.Sequential(dl.Linear(4, 4), dl.Tanh(), dl.Linear(4, 4)))
     trace, _, _ = traced(dl.Sequential(dl.Linear(4, 4), body))

@@ -128,16 +128,15 @@ def _oriented(node: Node, host: _Host) -> Node:
 
 def _choose(node: Node, hosts, born, updated) -> _Host | None:
     """The latest host whose chain this stage may join: the one legality function."""
-    mains = [node.operands["x"]]
-    if node.op.stage == "add" and "operand" in node.operands:
-        mains.append(node.operands["operand"])
     best = None
-    for x in mains:
+    for name in ("x", "operand") if node.op.stage == "add" and "operand" in node.operands else ("x",):
+        x = node.operands[name]
         host = hosts[born[x]] if x in born else None
         if host is None or host.node.section != node.section:
             continue
         tip = x in host.flow if node.op.reduces else bool(host.flow) and host.flow[-1] is x
-        others = [v for v in node.reads() if v is not x]
+        # By name, not by value: an operand that is x itself must be in memory, and the chain has not stored it yet.
+        others = [v for n, v in node.operands.items() if n != name and node.op.signature[n] != ">"]
         here = all(born.get(v, -1) < host.index for v in others)
         still = all(i <= host.index for v in others + node.updates() for i in updated.get(v, ()))
         if tip and here and still and (best is None or host.index > best.index):
