@@ -234,6 +234,6 @@ static void run_layer_norm_backward(const Call& call, int32_t phase, int64_t beg
 
 extern const KernelEntry layer_norm_entry = {layer_norm_phases, layer_norm_items, chain_scratch, run_layer_norm};
 extern const KernelEntry layer_norm_backward_entry = {backward_phases, backward_items, backward_scratch,
-                                               run_layer_norm_backward};
+                                                      run_layer_norm_backward};
 
 DLCORE_END

@@ -115,8 +115,11 @@ ArenaNeed span_of(const std::string& who, const OperandSpec& spec, const View& v
     low = (down < 0 ? down : 0) + (across < 0 ? across : 0);
     high = (down > 0 ? down : 0) + (across > 0 ? across : 0) + 1;
   }
-  CHECK_ARG(low > -BYTES_LIMIT && high < BYTES_LIMIT, who, ": expected fewer than 2^62 bytes, got ",
+  CHECK_ARG(low > -BYTES_LIMIT && high < BYTES_LIMIT / item, who, ": expected fewer than 2^62 bytes, got ",
             shape_text(view.rows, view.cols), " with ld ", view.ld);
+  const bool own_place = spec.access == Access::read || view.members == 1 || view.member_stride >= high * item;
+  CHECK_ARG(own_place, who, ": expected a member_stride of at least ", int64_t(high * item), " bytes, got ",
+            view.member_stride);
   const int128 from = low * item + view.offset;
   const int128 to = high * item + view.offset + int128(view.members - 1) * view.member_stride;
   CHECK_ARG(from > -BYTES_LIMIT && to < BYTES_LIMIT, who, ": expected to end before byte 2^62, got ",

@@ -10,11 +10,15 @@
 DLCORE_BEGIN
 
 constexpr int64_t DEPTH_ALIGN = 16;
-constexpr int64_t COLUMNS = 128;         // of a block of C
-constexpr int64_t FEW_ITEMS = 32;        // below: blocks of half the columns
-constexpr int64_t SPLIT_ITEMS = 16, SPLIT_DEPTH = 512;
-// An operand of fewer bytes is not fetched ahead: it stays in the second-level cache or close to it. Both ways, AVX2:
-// 128x512x784 (B 1.6 MB) 84 and 82 GFLOP/s; 256x2000x1000 (8 MB) 69 and 80; 2048x2048x2048 54 and 77.
+
+// Columns of a block; half of them cost nothing (128x512x784, AVX2: 83 GFLOP/s both) and make more items.
+constexpr int64_t COLUMNS = 128, MANY_ITEMS = 32;
+
+// The depth is split to have so many items, each of so much depth and so many multiplications (5 us).
+constexpr int64_t SPLIT_ITEMS = 16, SPLIT_DEPTH = 512, SPLIT_WORK = 1 << 18;
+
+// An operand of fewer bytes is not fetched ahead: it stays in the second-level cache or close to it. Without and with,
+// AVX2: 128x512x784 (B 1.6 MB) 84 and 82 GFLOP/s; 256x2000x1000 (8 MB) 69 and 80; 2048x2048x2048 54 and 77.
 constexpr int64_t FAR_BYTES = 2 << 20;
 
 // How a product is cut.
@@ -23,16 +27,16 @@ struct Cut {
   int64_t columns;                // of a block
   int64_t column_blocks, blocks;  // of a chunk, in all
   int64_t splits, split_depth;
-  int64_t step;  // depth of a block
+  int64_t depth;  // of a depth block
   bool far_a, far_b, streams;
 };
 
 struct Workspace {
   Buffers buffers;
   real c[CHUNK_ROWS * COLUMNS];
+  real sum[STREAM_ROWS * STREAM_COLUMNS];
 };
-static_assert(sizeof(Workspace) <= WORKSPACE_BYTES, "");
-static_assert(STREAM_ROWS * STREAM_COLUMNS <= CHUNK_ROWS * COLUMNS, "");
+static_assert(sizeof(Workspace) <= WORKSPACE_BYTES && STREAM_ROWS * STREAM_COLUMNS <= CHUNK_ROWS * COLUMNS, "");
 
 static Role role(const Instruction& in) { return Role(int(in.numbers[0])); }
 
@@ -44,14 +48,14 @@ static Cut cut(const Instruction& in) {
   c.far_b = c.n * c.k * int64_t(sizeof(real)) >= FAR_BYTES;
   c.streams = c.m <= STREAM_ROWS && c.far_b;
   const int64_t chunks = ceil_div(c.m, CHUNK_ROWS);
-  c.columns = chunks * ceil_div(c.n, COLUMNS) < FEW_ITEMS ? COLUMNS / 2 : COLUMNS;
+  c.columns = chunks * ceil_div(c.n, COLUMNS) < MANY_ITEMS ? COLUMNS / 2 : COLUMNS;
   if (c.streams) c.columns = min(STREAM_COLUMNS, round_up(ceil_div(c.n, 8), COLUMN_ALIGN));
   c.column_blocks = ceil_div(c.n, c.columns);
   c.blocks = chunks * c.column_blocks;
-  c.splits = c.blocks < SPLIT_ITEMS ? max(1, min(ceil_div(SPLIT_ITEMS, c.blocks), c.k / SPLIT_DEPTH)) : 1;
-  c.split_depth = round_up(ceil_div(c.k, c.splits), DEPTH_ALIGN);
-  c.splits = max(1, ceil_div(c.k, c.split_depth));
-  c.step = round_up(ceil_div(c.split_depth, max(1, ceil_div(c.split_depth, DEPTH))), DEPTH_ALIGN);
+  const int64_t splits = min(ceil_div(SPLIT_ITEMS, c.blocks), min(c.k / SPLIT_DEPTH, c.m * c.n * c.k / SPLIT_WORK));
+  c.split_depth = round_up(ceil_div(c.k, max(1, splits)), DEPTH_ALIGN);
+  c.splits = ceil_div(c.k, c.split_depth);
+  c.depth = round_up(ceil_div(c.split_depth, ceil_div(c.split_depth, DEPTH)), DEPTH_ALIGN);
   return c;
 }
 
@@ -70,44 +74,51 @@ static Area first_area(const Cut& cut, int64_t item) {
   area.rows = min(CHUNK_ROWS, cut.m - area.row);
   area.cols = min(cut.columns, cut.n - area.col);
   area.k = split * cut.split_depth;
-  area.depth = min(cut.step, cut.k - area.k);
+  area.depth = min(cut.depth, cut.k - area.k);
   return area;
 }
 
+// Elements of a block in scratch.
+static int64_t partial_size(const Cut& cut) { return min(CHUNK_ROWS, cut.m) * cut.columns; }
+
+// The split of a block, (rows, columns), after the partial results of the chain.
 static real* partial(const Call& call, const Cut& cut, int64_t item) {
   char* own = at<char>(call, call.instruction->scratch) + chain_scratch(*call.instruction);
-  return reinterpret_cast<real*>(own) + item * CHUNK_ROWS * cut.columns;
+  return reinterpret_cast<real*>(own) + item * partial_size(cut);
 }
 
-static void run_item(const Call& call, const Cut& cut, int64_t item, int64_t end_item, Workspace* w) {
+// last_item: whether the thread has no item after it
+static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_item, Workspace* w) {
   const Operands o = operands(call);
+  const bool streams = cut.streams && o.role != Role::nt && o.b->layout == Layout::row_major;
   Area area = first_area(cut, item);
   const int64_t end = min(cut.k, area.k + cut.split_depth);
   Tile t = {};
   t.c = cut.splits > 1 ? partial(call, cut, item) : w->c, t.ldc = cut.columns;
-  const bool streams = cut.streams && o.role != Role::nt && o.b->layout == Layout::row_major;
-  do {
+  while (area.depth > 0) {
     Area next = area;
-    next.k += area.depth, next.depth = min(cut.step, end - next.k);
-    if (next.depth <= 0) next = item + 1 < end_item ? first_area(cut, item + 1) : Area{};
-    const Ahead ahead[2] = {cut.far_a && next.col == 0 ? ahead_a(o, next) : Ahead{}, cut.far_b ? ahead_b(o, next) : Ahead{}};
+    next.k += area.depth, next.depth = min(cut.depth, end - next.k);
     if (streams) {
-      stream(o, area, t, &w->buffers);
+      stream(o, area, t, w->sum, &w->buffers);
     } else {
-      multiply(o, area, t, ahead, &w->buffers);
+      const Area then = next.depth > 0 ? next : last_item ? Area{} : first_area(cut, item + 1);
+      const Ahead fetched[2] = {cut.far_a && then.col == 0 ? ahead_a(o, then) : Ahead{},
+                                cut.far_b ? ahead_b(o, then) : Ahead{}};
+      multiply(o, area, t, fetched, &w->buffers);
     }
     t.sum = Sum::add;
-    area.k += area.depth, area.depth = min(cut.step, end - area.k);
-  } while (area.k < end);
-  if (cut.splits == 1) run_chain(call, Block{t.c, t.ldc, area.row, area.col, area.rows, area.cols});
+    area = next;
+  }
+  if (cut.splits == 1) run_chain(call, Block{w->c, t.ldc, area.row, area.col, area.rows, area.cols});
 }
 
 // Adds the splits of a block in order and runs its chain.
 static void sum_splits(const Call& call, const Cut& cut, int64_t block, Workspace* w) {
   const Area area = first_area(cut, block);
+  const real* first = partial(call, cut, block);
   for (int64_t i = 0; i < area.rows * cut.columns; i += LANES) {
-    vec sum = load(partial(call, cut, block) + i);
-    for (int64_t s = 1; s < cut.splits; ++s) sum += load(partial(call, cut, s * cut.blocks + block) + i);
+    vec sum = load(first + i);
+    for (int64_t s = 1; s < cut.splits; ++s) sum += load(first + s * cut.blocks * partial_size(cut) + i);
     store(w->c + i, sum);
   }
   run_chain(call, Block{w->c, cut.columns, area.row, area.col, area.rows, area.cols});
@@ -123,7 +134,7 @@ static int64_t items(const Instruction& in, int32_t phase) {
 
 static int64_t scratch(const Instruction& in) {
   const Cut c = cut(in);
-  const int64_t partials = c.splits > 1 ? c.blocks * c.splits * CHUNK_ROWS * c.columns : 0;
+  const int64_t partials = c.splits > 1 ? c.blocks * c.splits * partial_size(c) : 0;
   return chain_scratch(in) + partials * int64_t(sizeof(real));
 }
 
@@ -131,7 +142,13 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   const Cut c = cut(*call.instruction);
   Workspace* w = reinterpret_cast<Workspace*>(workspace);
   if (phase > 0 && (phase > 1 || c.splits == 1)) return merge_chain(call, begin, end);
-  for (int64_t i = begin; i < end; ++i) phase == 0 ? run_item(call, c, i, end, w) : sum_splits(call, c, i, w);
+  for (int64_t i = begin; i < end; ++i) {
+    if (phase == 0) {
+      run_item(call, c, i, i + 1 == end, w);
+    } else {
+      sum_splits(call, c, i, w);
+    }
+  }
 }
 
 const KernelEntry product_entry = {phases, items, scratch, run};

@@ -79,7 +79,8 @@ static TileFunction find_tile(int64_t rows) {
 }
 
 // Strips that a tile of these rows spans, to have 8 accumulators.
-static inline int64_t wide_strips(int64_t rows) { return rows > 3 ? 1 : rows > 1 ? 2 : 4; }
+constexpr int WIDEST = 4;
+static inline int64_t wide_strips(int64_t rows) { return rows > 3 ? 1 : rows > 1 ? 2 : WIDEST; }
 
 // vectors: half a strip, or as many strips as wide_strips allows
 template <AOrder order>
@@ -87,7 +88,7 @@ static TileFunction find_tile(int64_t rows, int64_t vectors) {
   if (vectors == 1) return find_tile<order, 1, TILE_ROWS>(rows);
   if (vectors == STRIP_VECTORS) return find_tile<order, STRIP_VECTORS, TILE_ROWS>(rows);
   if (vectors == 2 * STRIP_VECTORS) return find_tile<order, 2 * STRIP_VECTORS, 3>(rows);
-  return tile<order, 4 * STRIP_VECTORS, 1>;
+  return tile<order, WIDEST * STRIP_VECTORS, 1>;
 }
 
 DLCORE_END

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the register tiles reach A and B: in place where that is fast, else through the workspace.
+//
+// Rows of A are read in place; columns of A (A^T B) are put in the order of the tiles. A strip of B is read in place
+// where it is one already or few rows read it; else the first row tile copies it as it reads it (128x512x784, AVX2: 80
+// GFLOP/s when copied before, 84 so), and a strip of B^T is transposed.
+#pragma once
+#include "../../backend.h"
+#include "strip.h"
+
+DLCORE_BEGIN
+
+// At most so deep, a strip of B (16 KB) and the rows of A of a tile (6 KB) stay in a first-level cache of 32 KB.
+constexpr int64_t DEPTH = 256;
+
+// Rows of A so many bytes apart fall into one set of a first-level cache of 8 or 12 ways, so a tile of more rows copies
+// them: 12 rows, 8 ways, 256x1024x1024, AVX2, 40 GFLOP/s in place, 62 copied. Tiles of 6 rows lose 1 % by copying.
+constexpr int64_t SAME_SET = 4096, SET_ROWS = 8;
+constexpr int64_t COPY_LD = DEPTH + LANES;
+
+constexpr int64_t PANEL_ROW = (TILE_ROWS + LANES - 1) / LANES * LANES;
+
+struct Operands {
+  Role role;
+  const View *a, *b;
+  const real *a_data, *b_data;
+};
+
+// A part of C and of the depth.
+struct Area {
+  int64_t row, col, rows, cols;
+  int64_t k, depth;
+};
+
+// Row tiles of an area, equal to within one row.
+struct RowTiles {
+  int64_t count;
+  int64_t begin[CHUNK_ROWS / TILE_ROWS + 2];
+
+  explicit RowTiles(int64_t rows) {
+    count = ceil_div(rows, TILE_ROWS);
+    const int64_t each = rows / count, longer = rows % count;
+    for (int64_t i = 0; i <= count; ++i) begin[i] = i * each + min(i, longer);
+  }
+  int64_t rows(int64_t i) const { return begin[i + 1] - begin[i]; }
+};
+
+constexpr int64_t ROW_PANELS = CHUNK_ROWS / TILE_ROWS + 1;
+
+struct Buffers {
+  real a[ROW_PANELS * (DEPTH * TILE_ROWS + PANEL_ROW)];
+  real b[WIDEST * DEPTH * STRIP];
+};
+static_assert(CHUNK_ROWS * COPY_LD <= ROW_PANELS * (DEPTH * TILE_ROWS + PANEL_ROW), "");
+
+// a (depth, rows) -> for each row tile a panel (depth, TILE_ROWS) and PANEL_ROW to spare. Vectors are stored whole: the
+// next row overwrites what is too much.
+static void pack_columns(const Operands& o, const Area& area, const RowTiles& tiles, real* to) {
+  const int64_t ld = o.a->ld, limit = o.a->cols - area.row, panel = area.depth * TILE_ROWS + PANEL_ROW;
+  const real* a = o.a_data + area.k * ld + area.row;
+  int64_t whole = tiles.count;
+  while (whole > 0 && tiles.begin[whole - 1] + PANEL_ROW > limit) --whole;
+  for (int64_t k = 0; k < area.depth; ++k, a += ld, to += TILE_ROWS) {
+    for (int64_t i = 0; i < whole; ++i) {
+      for (int64_t r = 0; r < PANEL_ROW; r += LANES) store(to + i * panel + r, load(a + tiles.begin[i] + r));
+    }
+    for (int64_t i = whole; i < tiles.count; ++i) {
+      for (int64_t r = 0; r < PANEL_ROW; r += LANES) {
+        const int64_t rest = max(0, min(LANES, limit - tiles.begin[i] - r));
+        store(to + i * panel + r, load_partial(a + tiles.begin[i] + r, rest));
+      }
+    }
+  }
+}
+
+// a (rows, depth) -> the same with rows COPY_LD apart
+static void copy_rows(const Operands& o, const Area& area, real* to) {
+  const real* a = o.a_data + area.row * o.a->ld + area.k;
+  for (int64_t r = 0; r < area.rows; ++r) {
+    __builtin_memcpy(to + r * COPY_LD, a + r * o.a->ld, area.depth * sizeof(real));
+  }
+}
+
+// Points t at A as the first row tile reads it.
+static void find_rows(const Operands& o, const Area& area, const RowTiles& tiles, Tile* t, real* to) {
+  t->a = o.a_data + area.row * o.a->ld + area.k, t->lda = o.a->ld;
+  if (o.role == Role::tn) {
+    pack_columns(o, area, tiles, to);
+    t->a = to;
+  } else if (tiles.rows(0) > SET_ROWS && o.a->ld * int64_t(sizeof(real)) % SAME_SET == 0) {
+    copy_rows(o, area, to);
+    t->a = to, t->lda = COPY_LD;
+  }
+}
+
+// Points t at the strips of the area: at most WIDEST, whole ones or the first half of one.
+static void find_strips(const Operands& o, const Area& area, int64_t row_tiles, Tile* t, real* to) {
+  const int64_t k = o.b->rows, ldb = o.b->ld;
+  t->ldb = STRIP, t->strip = nullptr;
+  if (o.b->layout == Layout::strips) {
+    t->b = o.b_data + area.col * k + area.k * STRIP, t->panel = k * STRIP;
+    return;
+  }
+  const bool transposed = o.role == Role::nt;
+  const real* b = transposed ? o.b_data + area.col * ldb + area.k : o.b_data + area.k * ldb + area.col;
+  if (!transposed && area.cols % STRIP == 0) {
+    t->b = b, t->ldb = ldb, t->panel = STRIP;
+    if (row_tiles > 1) t->strip = to;
+    return;
+  }
+  t->b = to, t->panel = area.depth * STRIP;
+  for (int64_t c = 0; c < area.cols; c += STRIP, to += t->panel) {
+    const int64_t width = min(STRIP, area.cols - c);
+    if (transposed) {
+      transpose_strip(b + c * ldb, ldb, area.depth, width, to);
+    } else {
+      copy_strip(b + c, ldb, area.depth, width, to);
+    }
+  }
+}
+
+DLCORE_END
