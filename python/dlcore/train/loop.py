@@ -150,7 +150,8 @@ class Loop:
         if self.validation is None or not self.options.restore_best:
             return
         value = cb.score(self.options.monitor, row)
-        if self.best_score is None or value > self.best_score:
+        # Of equal accuracies the later one has the smaller loss, as a rule.
+        if self.best_score is None or value >= self.best_score:
             self.best_score, self.history.best = value, row["epoch"]
             if self.best_weights is None:
                 self.best_weights = np.empty_like(self.net.store.array)
