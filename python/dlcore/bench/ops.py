@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single ops as subjects of a benchmark: a layer with its gradient, a loss with its gradient, an update rule."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from .. import _core, ops
+from .. import backend as backends
+from ..graph import Trace, Value
+from ..layers import Dropout
+from ..losses import SoftmaxCrossEntropy
+from ..optim.tables import hyper_row
+from ..plan.differentiate import differentiate
+from ..plan.plan import TABLE_BYTES, TABLE_OFFSETS
+from ..run import vjp
+from ..store import Store
+from . import plain, plain_step
+from .nets import optimizer
+from .programs import variants
+from .subject import Results, Subject
+
+SEED = 5
+
+
+def _tables(grad_scale: float = 0.0) -> np.ndarray:
+    tables = backends.allocate(TABLE_BYTES // 8, "float64")
+    tables.view(np.int64)[_core.COUNTER["seed"]] = SEED
+    tables[TABLE_OFFSETS["grad_scale"] // 8] = grad_scale
+    return tables
+
+
+def _random(rng, *shape) -> np.ndarray:
+    array = backends.allocate(int(np.prod(shape)), "float32").reshape(shape)
+    rng.standard_normal(out=array, dtype=np.float32)
+    return array
+
+
+class LayerSubject(Subject):
+    """Forward and backward of a layer on x (rows, cols), in training mode.
+
+    Parameters
+    ----------
+    name : str
+    make : callable
+        Makes the layer.
+    plain_class : type
+        Its NumPy version.
+    """
+
+    parts: ClassVar = {"forward": ("gradients",), "backward": ("backward",)}
+
+    def __init__(self, name: str, make, plain_class, rows: int, cols: int, threads: int):
+        self.name, layer, rng = name, make(), np.random.default_rng(SEED)
+        trace, self.store = Trace(training=True), Store(layer, "float32")
+        self.store.draw(SEED)
+        source = trace.value("x", (rows, cols), kind="input")
+        y = layer(source)
+        trace.section = "backward"
+        trace.seeds.append((y, trace.value("dy", y.shape, kind="dy")))
+        gradients = differentiate(trace, {source} | {v for p, v in trace.parameters.items() if not p.state})
+        targets = {v: Value(n, v.shape, kind=n) for n, v in (("y", y), ("dx", gradients[source]))}
+        self.arrays = {n: _random(rng, *shape) for n, shape in
+                       (("input", source.shape), ("dy", y.shape), ("y", y.shape), ("dx", source.shape))}  # fmt: skip
+        for p in (p for p in self.store.named.values() if not p.state and len(p.shape) == 1):
+            p.value = rng.normal(1.0, 0.3, p.shape)
+        self.gradients, self.begin = np.zeros_like(self.store.array), self.store.array.copy()
+        own = {"parameters": self.store.array, "gradients": self.gradients, "tables": _tables()}
+        self.programs = variants(backends.get(), trace, self.store.segments, targets, {**self.arrays, **own}, threads)
+        self.plain = self._plain(plain_class, "float32")
+
+    def _plain(self, plain_class, dtype):
+        named = {n: p.value.astype(dtype) for n, p in self.store.named.items() if not p.state}
+        return plain_class(self.arrays["input"].astype(dtype), self.arrays["dy"].astype(dtype), named)
+
+    def reset(self):
+        self.store.array[:] = self.begin
+
+    def results(self, part) -> Results:
+        if part == "forward":
+            return {"y": self.arrays["y"]}
+        own = {n: self.store.view(self.gradients, p) for n, p in self.store.named.items() if not p.state}
+        return {"dx": self.arrays["dx"], **own}
+
+    def wanted(self, found):
+        truth = self._plain(type(self.plain), "float64")
+        return {part: (results, truth.depth(part)) for part, results in self._judged(truth, found).items()}
+
+    def plain_results(self, found):
+        results = self._judged(self.plain, found)
+        self.plain.kept = self.plain.active = None
+        return results
+
+    def _judged(self, version, found) -> dict[str, Results]:
+        """Results of a NumPy version that takes the masks of what it judges."""
+        version.active = found["forward"]["y"] > 0
+        if hasattr(version, "p_drop"):
+            ones = np.ones(version.x.shape, np.float32)
+            version.kept = vjp(Dropout(version.p_drop), ones, training=True, seed=SEED)[0] > 0
+        version.forward()
+        version.backward()
+        return {part: version.results(part) for part in self.parts}
+
+
+class _PlainLoss:
+    def __init__(self, logits, target):
+        self.logits, self.target, self.dx = logits, target, np.empty_like(logits)
+
+    def both(self):
+        self.loss = plain.cross_entropy(self.logits, self.target, self.dx)
+
+    def results(self, part) -> Results:
+        return {"loss": np.array([self.loss]), "dx": self.dx}
+
+
+class CrossEntropySubject(Subject):
+    """Softmax cross-entropy of (rows, classes) logits with its gradient, in one kernel."""
+
+    parts: ClassVar = {"both": ("gradients",)}
+
+    def __init__(self, name: str, rows: int, classes: int, threads: int):
+        self.name, rng = name, np.random.default_rng(SEED)
+        trace = Trace(training=True)
+        source = trace.value("x", (rows, classes), kind="input")
+        SoftmaxCrossEntropy().trace(source, trace.value("target", (rows, 1), kind="target", dtype="i32"), None, True)
+        gradient = trace.seeds[0][1]
+        self.x, self.dx, self.tables = _random(rng, *source.shape), _random(rng, *source.shape), _tables()
+        self.target = rng.integers(0, classes, rows)
+        arenas = {"input": self.x, "dx": self.dx, "tables": self.tables, "target": self.target.astype(np.int32)}
+        targets = {gradient: Value("dx", source.shape, kind="dx")}
+        self.programs = variants(backends.get(), trace, {}, targets, arenas, threads)
+        self.plain = _PlainLoss(self.x, self.target)
+
+    @property
+    def metrics(self) -> np.ndarray:
+        first = TABLE_OFFSETS["metrics"] // 8
+        return self.tables[first : first + _core.METRICS]
+
+    def reset(self):
+        self.metrics[:] = 0
+
+    def results(self, part):
+        return {"loss": self.metrics[:1], "dx": self.dx}
+
+    def wanted(self, found):
+        truth = _PlainLoss(self.x.astype("float64"), self.target)
+        truth.both()
+        return {"both": (truth.results("both"), max(self.x.shape))}
+
+    def plain_results(self, found):
+        self.plain.both()
+        return {"both": self.plain.results("both")}
+
+
+class _PlainUpdate:
+    def __init__(self, rule: str, arrays: dict[str, np.ndarray]):
+        self.arrays, self.numbers = arrays, plain_step.numbers(rule, UpdateSubject.lr, 0)
+        self.rule = plain_step.Update(rule, arrays["w"], arrays["g"], [arrays[n] for n in arrays if n[0] == "s"])
+
+    def update(self):
+        self.rule(self.numbers)
+
+    def results(self, part) -> Results:
+        return {n: a for n, a in self.arrays.items() if n != "g"}
+
+
+class UpdateSubject(Subject):
+    """One update of ``size`` parameters in one flat array."""
+
+    parts: ClassVar = {"update": ("gradients",)}
+    lr = 1e-3
+
+    def __init__(self, name: str, rule: str, size: int, threads: int):
+        self.name, self.rule, rng = name, rule, np.random.default_rng(SEED)
+        states = backends.get().rules[rule][1]
+        self.arrays = {n: _random(rng, size) for n in ("w", "g", *(f"s{i + 1}" for i in range(states)))}
+        for n in range(states):  # squares are positive, whichever of the states holds them
+            np.abs(self.arrays[f"s{n + 1}"], out=self.arrays[f"s{n + 1}"])
+        self.begin = {n: a.copy() for n, a in self.arrays.items()}
+        trace = Trace(training=True)
+        hyper = trace.value("hyper", (1, _core.HYPER), kind="hyper", dtype="f64")
+        values = {n: trace.value(n, (1, size), kind=n) for n in self.arrays}
+        trace.append(
+            ops.Update, **values, grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
+            function=rule, numbers=(0, 0, 1, 1, 0, size, 0, 1),
+        )  # fmt: skip
+        row = hyper_row(optimizer(rule, self.lr).row(0, 1))
+        own = {"hyper": row, "tables": _tables(grad_scale=1.0)}
+        self.programs = variants(backends.get(), trace, {}, {}, {**self.arrays, **own}, threads)
+        self.plain = _PlainUpdate(rule, {n: a.copy() for n, a in self.begin.items()})
+
+    def reset(self):
+        for name, array in self.begin.items():
+            self.arrays[name][:] = array
+
+    def results(self, part):
+        return {n: a for n, a in self.arrays.items() if n != "g"}
+
+    def wanted(self, found):
+        truth = _PlainUpdate(self.rule, {n: a.astype("float64") for n, a in self.begin.items()})
+        truth.update()
+        return {"update": (truth.results("update"), 1)}
+
+    def plain_results(self, found):
+        self.plain.update()
+        return {"update": self.plain.results("update")}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine can do at most, measured: multiply-adds a second, and bytes read a second by size of the memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from .. import _core
+
+SECONDS = 0.03  # of processor time in one attempt: what other processes take does not count
+ATTEMPTS = 5  # the best one counts: a peak is what the machine does when nothing disturbs it
+FMA_ROUNDS = 200_000  # of one call: half a millisecond, so that what Python does between calls is nothing
+CALL_BYTES = 32 << 20
+LEVELS = (256 << 10, 8 << 20, 128 << 20)  # bytes of a thread: its second-level cache, the last level, memory
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Limits of so many threads together.
+
+    Attributes
+    ----------
+    flops : float
+        Multiplications and additions a second, float32.
+    read : tuple of (bytes, bytes per second)
+        Bandwidth of reading again and again an amount of memory, from small to large.
+    """
+
+    threads: int
+    flops: float
+    read: tuple[tuple[int, float], ...]
+
+    def bandwidth(self, live: int) -> float:
+        """Of the smallest measured amount of memory that holds ``live`` bytes."""
+        return next((rate for size, rate in self.read if live <= size), self.read[-1][1])
+
+    def share(self, seconds: float, flops: float, moved: int, live: int) -> float:
+        """The larger of the shares of the multiply-add peak and of the bandwidth that a run has reached.
+
+        Bytes written count as bytes read, so a kernel that mostly writes cannot reach 1.
+        """
+        return max(flops / self.flops, moved / self.bandwidth(live)) / seconds
+
+
+@cache
+def measure(threads: int, isa: str = "") -> Peak:
+    """The limits of an instruction set ("": the chosen one)."""
+    flops = _best(threads, lambda _: _core.fma_probe(isa, FMA_ROUNDS))
+    read = []
+    for size in LEVELS:
+        memory = [np.ones(size // 4, np.float32) for _ in range(threads)]  # ones: pages of their own, not the zero page
+        times = max(1, CALL_BYTES // size)
+        read.append((size * threads, _best(threads, lambda i, m=memory, n=times: _read(isa, m[i], n))))
+    return Peak(threads, flops, tuple(read))
+
+
+def _read(isa: str, memory: np.ndarray, times: int) -> float:
+    _core.read_probe(isa, memory, times)
+    return float(memory.nbytes * times)
+
+
+def _best(threads: int, work: Callable[[int], float]) -> float:
+    """Units a second of all threads together; ``work(thread)`` does some and returns how many."""
+    return max(_attempt(threads, work) for _ in range(ATTEMPTS))
+
+
+def _attempt(threads: int, work: Callable[[int], float]) -> float:
+    barrier = threading.Barrier(threads)
+
+    def run(i: int) -> float:
+        work(i)
+        barrier.wait()
+        begin, units, used = time.thread_time(), 0.0, 0.0
+        while used < SECONDS:
+            units += work(i)
+            used = time.thread_time() - begin
+        return units / used
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(run, range(threads)))

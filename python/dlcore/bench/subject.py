@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a case measures: programs that differ by the planner's flags, NumPy beside them, and the check of answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import expected
+from .programs import NAIVE, NUMPY, Cost, Program
+
+# A sum of n roundings errs by about sqrt(n) u; four times that is far out. A few units for short sums and functions.
+FACTOR, SHORTEST = 4.0, 16
+UNIT = float(np.finfo(np.float32).eps) / 2
+
+
+class WrongAnswer(RuntimeError):
+    """A result that no timing is worth."""
+
+
+Results = dict[str, np.ndarray]
+
+
+class Subject:
+    """One case, ready to run.
+
+    Attributes
+    ----------
+    name : str
+    parts : dict
+        Part that is timed -> parts of the plan that it runs.
+    programs : dict of str to Program
+        By variant.
+    plain : object, optional
+        The NumPy version: a method for each part, and ``results(part)``.
+    """
+
+    name: str
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {}
+    programs: dict[str, Program]
+    plain = None
+
+    def reset(self) -> None:
+        """Bring everything that the programs write in place back to its beginning."""
+
+    def results(self, part: str) -> Results:
+        """The arrays that a part has just written."""
+        raise NotImplementedError
+
+    def wanted(self, found: dict[str, Results]) -> dict[str, tuple[Results, int]]:
+        """By part the results in float64 and the length of their longest sum; ``found`` lends its masks."""
+        raise NotImplementedError
+
+    def plain_results(self, found: dict[str, Results]) -> dict[str, Results]:
+        """The NumPy version's results, by part."""
+        raise NotImplementedError
+
+    def run(self, variant: str, part: str, times: int) -> None:
+        """Run a part of a variant so many times."""
+        if variant == NUMPY:
+            function = getattr(self.plain, part)
+            for _ in range(times):
+                function()
+        else:
+            self.programs[variant].run(self.parts[part], times)
+
+    def contestants(self, part: str) -> dict[str, Callable[[int], None]]:
+        """Functions of the number of repetitions, by variant."""
+        names = ([NUMPY] if self.plain is not None else []) + list(self.programs)
+        return {name: lambda times, name=name: self.run(name, part, times) for name in names}
+
+    def cost(self, variant: str, part: str) -> Cost | None:
+        """Bytes and flops; not known of NumPy."""
+        return None if variant == NUMPY else self.programs[variant].cost(self.parts[part])
+
+    def check(self) -> dict[tuple[str, str], float]:
+        """Worst relative error by (variant, part).
+
+        Raises
+        ------
+        WrongAnswer
+            Fused and unfused differ in a bit, or an error is larger than rounding explains.
+        """
+        all_found = {variant: self._found(variant) for variant in self.programs}
+        first = all_found[NAIVE]
+        for variant, found in all_found.items():
+            self._require_equal(variant, found, first)
+        wanted, errors = self.wanted(first), {}
+        if self.plain is not None:
+            all_found = {NUMPY: self.plain_results(first), **all_found}
+        for part, (want, depth) in wanted.items():
+            allowed = self.tolerance(depth)
+            for variant, found in all_found.items():
+                name, worst = max(((n, error(found[part][n], w)) for n, w in want.items()), key=lambda e: e[1])
+                errors[variant, part] = worst
+                if not worst <= allowed and variant != NUMPY:
+                    got = f"a relative error of {worst:.3g} ({variant}, {part})"
+                    raise WrongAnswer(expected(f"bench {self.name}", f"{name} within {allowed:.3g} of the truth", got))
+        self.reset()
+        return errors
+
+    def tolerance(self, depth: int) -> float:
+        """The largest relative error that rounding explains."""
+        return FACTOR * math.sqrt(max(depth, SHORTEST)) * UNIT
+
+    def _found(self, variant: str) -> dict[str, Results]:
+        self.reset()
+        found = {}
+        for part in self.parts:
+            self.run(variant, part, 1)
+            found[part] = {name: array.copy() for name, array in self.results(part).items()}
+        return found
+
+    def _require_equal(self, variant: str, found, first) -> None:
+        for part, results in first.items():
+            for name, array in results.items():
+                if array.tobytes() != found[part][name].tobytes():
+                    differ = int((array != found[part][name]).sum())
+                    got = f"{differ} of {array.size} elements of {name} ({variant}, {part}) with other bits"
+                    raise WrongAnswer(expected(f"bench {self.name}", f"the bits of {NAIVE}", got))
+
+
+def error(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest difference as a share of the largest element."""
+    largest = float(np.abs(want).max())
+    return float(np.abs(got.reshape(want.shape) - want).max()) / (largest or 1.0)
