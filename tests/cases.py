@@ -4,10 +4,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from checks import rng
-from instructions import run_kernel
 
+from checks import rng
 from dlcore import _core
+from instructions import run_kernel
 
 
 @dataclass

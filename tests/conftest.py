@@ -3,9 +3,9 @@
 
 from pathlib import Path
 
-import instructions
 import pytest
 
+import instructions
 from dlcore import _core
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

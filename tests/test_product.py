@@ -3,13 +3,16 @@
 
 import numpy as np
 import pytest
+
 from checks import assert_close, rng, shapes
+from dlcore import _core
 from instructions import Operand, assert_same_bits, run_kernel, stage, strips_of
 
-from dlcore import _core
-
-# m, n, k around the cuts of the depth (320, 512), the streamed few rows and the split of small results.
-DEEP = [(1, 513, 321), (6, 100, 1500), (7, 64, 1025), (65, 130, 320), (3, 1030, 639), (64, 31, 5000), (129, 257, 641)]
+# m, n, k: few rows with a large B, blocks and splits of a long depth.
+DEEP = [
+    (1, 1030, 639), (1, 515, 2100), (2, 513, 2049), (4, 520, 1100), (5, 520, 1100), (6, 100, 1500), (7, 64, 1025),
+    (64, 31, 5000), (64, 128, 1024), (65, 130, 257), (33, 129, 512), (129, 257, 641),
+]  # fmt: skip
 SHAPES = shapes(3) + DEEP
 
 
@@ -62,7 +65,9 @@ def test_product_of_strips_has_equal_bits(backend, real):
     for m, n, k in SHAPES:
         a, b = operands(5, m, n, k, real)
         strips = Operand(strips_of(b, backend.strip), strip_cols=n)
-        assert_same_bits(product(backend, a, strips, n=n), product(backend, a, b))
+        want = product(backend, a, b)
+        assert_same_bits(product(backend, a, strips, n=n), want)
+        assert_same_bits(product(backend, np.ascontiguousarray(a.T), strips, "tn", n=n), want)
 
 
 def test_product_of_packed_operand_has_equal_bits(backend, real):

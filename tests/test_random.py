@@ -2,8 +2,9 @@
 """Dropout: Philox's published words, the oracle's masks, and a mean that is exact."""
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 from cases import counters, make_case
 from checks import rng, shapes
 from instructions import assert_same_bits, pointwise, run_kernel, stage

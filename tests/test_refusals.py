@@ -5,11 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from cases import CASES, make_case
-from checks import rng
-from instructions import Memory, aligned, assert_same_bits, build, stage
 
 from dlcore import _core
+from instructions import assert_same_bits
 
 GRAMMAR = re.compile(r"^[^:\n]+: expected [^\n]+, got [^\n]+$")
 LARGE = 2**48 + 1
@@ -68,9 +66,9 @@ X = view()
 
 # name: (instruction, what the message ends in)
 MALFORMED = {
-    "no_rows": (lambda: pointwise(rows=0), r"pointwise: expected at least one row and one column, got \(0, 5\)"),
-    "negative_cols": (lambda: pointwise(cols=-5), r"pointwise: expected at least one row .*, got \(4, -5\)"),
-    "large_rows": (lambda: pointwise(rows=LARGE), "pointwise: expected at least one row and one column, got .*"),
+    "no_rows": (lambda: pointwise(rows=0), r"pointwise: expected 1 to 2\^48 rows and columns, got \(0, 5\)"),
+    "negative_cols": (lambda: pointwise(cols=-5), r"pointwise: expected 1 to 2\^48 rows .*, got \(4, -5\)"),
+    "large_rows": (lambda: pointwise(rows=LARGE), r"pointwise: expected 1 to 2\^48 rows and columns, got .*"),
     "no_operands": (lambda: _core.Instruction("pointwise", 4, 5, []), "pointwise: expected 1 operands, got 0"),
     "many_operands": (lambda: pointwise(operands=[X, X]), "pointwise: expected 1 operands, got 2"),
     "absent_operand": (lambda: pointwise(operands=[ABSENT]), "pointwise x: expected a view, got none"),
@@ -106,8 +104,8 @@ MALFORMED = {
     ),
     "results_of_members_overlap": (
         lambda: pointwise(view(members=2, member_stride=80),
-                          [_core.Stage("store", out=view(1, members=2, member_stride=40))]),
-        "out: expected a member_stride of at least 80 bytes, got 40",
+                          [_core.Stage("store", out=view(1, members=2, member_stride=76))]),
+        "out: expected a member_stride of at least 80 bytes, got 76",
     ),
     "extent": (
         lambda: pointwise(view(rows=2**40, ld=2**40), rows=2**40), r"x: expected fewer than 2\^62 bytes, got .*"
@@ -153,7 +151,7 @@ MALFORMED = {
     "strips_ld": (lambda: product(b=view(1, 5, 6, layout="strips", ld=12)), r"B: expected strips of \d+ columns, got 12"),
     "strips_nt": (
         lambda: product(b=view(1, 6, 5, layout="strips", ld=_core.Backend().strip), role=1),
-        "product B: expected role nn with layout strips, got nt",
+        "product B: expected role nn or tn with layout strips, got nt",
     ),
     "strips_of_a": (lambda: product(view(layout="strips")), "product A: expected layout row_major, got strips"),
     "transposed": (
@@ -166,8 +164,9 @@ MALFORMED = {
     ),
     "short_data": (lambda: gather(rows=10), "gather: expected at most 9 rows, got 10"),
     "short_order": (lambda: gather(order=view(1, 1, 3, "i64")), "gather: expected at most 3 rows, got 4"),
-    "real_order": (lambda: gather(order=column()), "gather order: expected i32 or i64, got f32"),
-    "gaps_in_order": (lambda: gather(order=view(1, 9, 1, "i64", ld=2)), "gather order: expected one row, .*"),
+    "real_order": (lambda: gather(order=column()), "gather order: expected i64, got f32"),
+    "short_index": (lambda: gather(order=view(1, 1, 9, "i32")), "gather order: expected i64, got i32"),
+    "tall_order": (lambda: gather(order=view(1, 9, 1, "i64")), r"gather order: expected shape \(1, any\), got \(9, 1\)"),
     "large_data_stride": (lambda: gather(view(0, 9, ld=-LARGE)), "gather data: expected strides below .*"),
     "real_labels": (
         lambda: _core.Instruction("gather_index", 4, 5, [view(0, 9), ABSENT, counting(), view(1, dtype="i32")]),
@@ -298,7 +297,7 @@ def test_run_refuses_a_base_without_the_rows_before_it():
     data = full(9, 5)
     bases = [data[::-1], None, None, np.zeros(8, np.int64)]
     core.run([([recording], 1)], bases)
-    with pytest.raises(ValueError, match="^run: expected 160 bytes before base 0, got 0$"):
+    with pytest.raises(ValueError, match=r"^run: expected 160 bytes before base 0, got 0$"):
         core.run([([recording], 1)], [data, *bases[1:]])
 
 
@@ -315,7 +314,7 @@ def test_run_refuses_threads_and_times(threads, times, message):
 
 def test_run_refuses_recordings_of_another_backend():
     core, other = _core.Backend(real="float32"), _core.Backend(real="float64")
-    with pytest.raises(ValueError, match="^run: expected recordings of the backend .* float64, got one of .*$"):
+    with pytest.raises(ValueError, match=r"^run: expected recordings of .*_f64, got one of .*_f32$"):
         other.run([([addition(core)], 1)], [full(4, 5, dtype=np.float64)] * 3)
 
 
@@ -335,122 +334,3 @@ def test_a_backend_works_on_after_refusals():
     out = np.empty((4, 5), np.float32)
     core.run([([recording], 1)], [full(4, 5), full(4, 5), out])
     assert_same_bits(out, full(4, 5) * 2)
-
-
-# -------------------------------------------------------------------------------------------------------- fuzz
-NUMBERS = (-(2**63), -LARGE, -(2**31), -64, -1, 0, 1, 2, 3, 5, 63, 64, 65, 2**16, 2**31 - 1, 2**31, 2**32 + 1, 2**47,
-           2**48, LARGE, 2**61, 2**62, 2**63 - 1)  # fmt: skip
-FIELDS = {
-    "arena": (-1, 200, 255, 256, 2**31 - 1, -(2**31)),  # not that of another operand: kernels may trust what they read
-    "dtype": _core.DTYPES,
-    "layout": _core.LAYOUTS,
-    "members": (-1, 0, 1, 2, 3, 2**20, 2**31 - 1),
-    **dict.fromkeys(("rows", "cols", "ld", "step", "offset", "member_stride"), NUMBERS),
-}  # fmt: skip
-
-
-def pick(r, items):
-    return items[int(r.integers(len(items)))]
-
-
-def mutated_view(r, found):
-    name = pick(r, list(FIELDS))
-    value = pick(r, FIELDS[name])
-    if name not in ("arena", "dtype", "layout", "members") and r.integers(2):
-        value = getattr(found, name) + int(r.integers(-3, 4))
-    return changed(found, **{name: value})
-
-
-def mutated_stage(r, s):
-    views = {name: getattr(s, name) for name in ("operand", "operand_scale", "operand_shift", "a", "b", "c", "out", "out2")}
-    fields = {"kind": s.kind, "function": s.function, "random_op": s.random_op, "numbers": s.numbers, **views}
-    choice = pick(r, ["kind", "function", "random_op", "numbers", *views])
-    if choice in views:
-        fields[choice] = mutated_view(r, views[choice])
-    elif choice == "kind":
-        fields["kind"] = pick(r, _core.STAGES)
-    elif choice == "numbers":
-        fields["numbers"] = [pick(r, (-1.0, 0.5, 1.0, float("nan"), float("inf"), 1e308))] * 4
-    else:
-        fields[choice] = pick(r, (-(2**31), -1, 0, 1, 9, 10, 2**31 - 1))
-    return _core.Stage(**fields)
-
-
-def mutated(r, instruction):
-    """The instruction with one thing changed."""
-    i = instruction
-    rows, cols, operands, chain, numbers = i.rows, i.cols, list(i.operands), list(i.chain), list(i.numbers)
-    scratch, kernel = i.scratch, i.kernel
-    choice = pick(r, ("kernel", "rows", "cols", "operand", "operand", "operand", "stage", "number", "scratch", "count"))
-    if choice == "kernel":
-        kernel = pick(r, _core.KERNELS)
-    elif choice == "rows":
-        rows = pick(r, (*NUMBERS, rows - 1, rows + 1))
-    elif choice == "cols":
-        cols = pick(r, (*NUMBERS, cols - 1, cols + 1))
-    elif choice == "operand":
-        at = int(r.integers(len(operands)))
-        operands[at] = mutated_view(r, operands[at])
-    elif choice == "stage" and chain:
-        at = int(r.integers(len(chain)))
-        chain[at] = mutated_stage(r, chain[at])
-    elif choice == "number" and numbers:
-        at = int(r.integers(len(numbers)))
-        numbers[at] = pick(r, (*map(float, NUMBERS), 0.5, numbers[at] + 1, numbers[at] - 1, 1e300, float("nan")))
-    elif choice == "scratch":
-        scratch = mutated_view(r, scratch)
-    elif choice == "count":
-        operands = operands[:-1] if r.integers(2) else [*operands, operands[0]]
-    return _core.Instruction(kernel, rows, cols, operands, chain, numbers, scratch)
-
-
-def small(recording, instruction):
-    """Can it be run in no time?"""
-    views = list(instruction.operands)
-    for s in instruction.chain:
-        views += [s.operand, s.a, s.out]
-    members = max(v.members for v in views)
-    return sum(recording.sizes) < 2**22 and instruction.rows * instruction.cols * members < 10**6
-
-
-def run_guarded(core, recording, r):
-    """Over bases of exactly the bytes that the recording says, of zeros (valid labels, orders and counters)."""
-    memory = [aligned(size + 64) for size in recording.sizes]
-    bases = [m[:size] for m, size in zip(memory, recording.sizes, strict=True)]
-    for base in bases:
-        base[...] = 0
-    core.run([([recording], 1)], bases, int(r.integers(1, 3)))
-    for m, size in zip(memory, recording.sizes, strict=True):
-        assert (m[size:] == 255).all()
-
-
-@pytest.mark.parametrize("kernel", CASES)
-def test_mutated_instructions_are_refused_or_harmless(backend, kernel):
-    r, refused, ran = rng(sum(kernel.encode())), 0, 0
-    for rows, cols in ((3, 5), (70, 20)):
-        case = make_case(backend, kernel, rows, cols)
-        out, total = np.empty((rows, cols), backend.real), np.empty((1, cols), backend.real)
-        chain = [stage("store", out=out), stage("sum", out=total)]
-        takes_chain = True
-        try:
-            instruction = build(backend, Memory(), kernel, case.operands, case.rows, case.cols, chain, case.numbers)
-        except ValueError as error:
-            assert "expected no chain" in str(error)  # noqa: PT017
-            takes_chain = False
-        if not takes_chain:
-            instruction = build(backend, Memory(), kernel, case.operands, case.rows, case.cols, (), case.numbers)
-        for _ in range(150):
-            try:
-                changed_instruction = mutated(r, instruction)
-            except TypeError:
-                continue
-            try:
-                recording = backend.record([([changed_instruction], False, 0)])
-                if small(recording, changed_instruction):
-                    run_guarded(backend, recording, r)
-                    ran += 1
-            except ValueError as error:
-                assert GRAMMAR.match(str(error)), error  # noqa: PT017
-                refused += 1
-    assert refused > 50
-    assert ran > 10

@@ -2,13 +2,13 @@
 """The kernels behind the seam: grad_scale, update (every rule) and tick."""
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 from cases import counters, metrics
 from checks import assert_close, rng
-from instructions import assert_same_bits, run_kernel
-
 from dlcore import _core
+from instructions import assert_same_bits, run_kernel
 
 STEPS = 25
 SIZES = (1, 7, 8, 31, 8191, 8192, 8193, 20011)  # elements; around the blocks of the kernel

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark: right answers at small sizes and wrong ones caught, medians, tables, JSON, exit statuses, peers."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlcore import bench
+from dlcore.bench import cases, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
+from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
+from dlcore.bench.subject import WrongAnswer
+from dlcore.cli import main
+from dlcore.layers import Dropout, LayerNorm, Linear, ReLU, Sequential
+
+FOLDER = Path(__file__).resolve().parents[1] / "bench"
+REQUIRED = bool(os.environ.get("DLCORE_REQUIRE_PEERS"))
+LIMITS = peak.Peak(1, 1e9, ((1 << 20, 1e10), (1 << 30, 1e9)))
+
+LAYERS = {
+    "product": (lambda: Linear(5, 7, bias=False), plain.Linear, 5),
+    "linear_relu": (lambda: Sequential(Linear(13, 11), ReLU()), plain.LinearRelu, 13),
+    "linear_relu_wide": (lambda: Sequential(Linear(70, 65), ReLU()), plain.LinearRelu, 70),
+    "norm_relu_dropout": (lambda: cases.norm_relu_dropout(9), plain.NormReluDropout, 9),
+    "layer_norm": (lambda: LayerNorm(17), plain.LayerNorm, 17),
+    "dropout": (lambda: Dropout(0.5), plain.Dropout, 33),
+}
+NETS = {
+    "relu": workloads.chain([7, 5, 3], lambda _: workloads.RELU),
+    "tanh": workloads.chain([7, 5, 3], lambda _: workloads.TANH),
+    "gelu": workloads.chain([7, 5, 3], lambda _: workloads.GELU),
+    "norm_dropout": workloads.chain([7, 5, 4, 3], lambda n: [("batch_norm", n), ("relu",), ("dropout", 0.5)]),
+    "residual": [("residual", workloads.chain([4, 4, 4], lambda n: [("batch_norm", n), ("relu",)])), ("linear", 4, 3)],
+}
+
+
+def workload(net="relu", loss="cross_entropy", optimizer="adam", batch=6):
+    return workloads.Workload("tiny", NETS[net], batch, loss, optimizer, 1e-2)
+
+
+def tiny(name="linear_relu", rows=4, threads=1):
+    make, plain_class, cols = LAYERS[name]
+    return LayerSubject(name, make, plain_class, rows, cols, threads)
+
+
+# ----------------------------------------------------------------------------------------------------- answers
+def check(subject):
+    errors = subject.check()
+    variants = set(VARIANTS) | ({NUMPY} if subject.plain is not None else set())
+    assert set(errors) == {(v, part) for v in variants for part in subject.parts}
+    assert all(np.isfinite(e) for e in errors.values())
+
+
+@pytest.mark.parametrize("rows", [7, 67])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_case_is_right(name, rows, threads):
+    check(tiny(name, rows, threads))
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (67, 10)])
+def test_cross_entropy_case_is_right(shape, threads):
+    check(CrossEntropySubject("cross_entropy", *shape, threads))
+
+
+@pytest.mark.parametrize("rule", plain_step.STATES)
+def test_update_case_is_right(rule, threads):
+    check(UpdateSubject(rule, rule, 101, threads))
+
+
+@pytest.mark.parametrize("rule", plain_step.STATES)
+def test_step_case_is_right_with_every_rule(rule):
+    check(step.StepSubject(workload(optimizer=rule), 1))
+
+
+@pytest.mark.parametrize("loss", nets.LOSSES)
+@pytest.mark.parametrize("net", NETS)
+def test_step_case_is_right_in_every_net(net, loss, threads):
+    check(step.StepSubject(workload(net, loss), threads))
+
+
+def test_step_continues_over_many_calls():
+    subject = step.StepSubject(workload(), 1)
+    subject.run(FUSED, "step", 2 * subject.calls + 1)
+    assert np.isfinite(subject.out).all()
+
+
+def test_backward_can_be_repeated():
+    subject = tiny("norm_relu_dropout", rows=67)
+    for variant in VARIANTS:
+        subject.reset()
+        subject.run(variant, "forward", 2)
+        subject.run(variant, "backward", 1)
+        first = {n: a.copy() for n, a in subject.results("backward").items()}
+        subject.run(variant, "backward", 3)
+        for name, array in subject.results("backward").items():
+            assert array.tobytes() == first[name].tobytes()
+
+
+def test_wrong_result_is_never_timed(monkeypatch):
+    subject = tiny()
+    monkeypatch.setattr(plain.LinearRelu, "forward", lambda self: self.y.fill(1.0))
+    with pytest.raises(WrongAnswer, match=r"^bench linear_relu: expected y within .* of the truth, got a relative error"):
+        subject.check()
+
+
+def test_one_bit_between_fused_and_unfused_is_caught(monkeypatch):
+    subject = tiny()
+    run = subject.programs[FUSED].run
+
+    def spoilt(parts, times=1):
+        run(parts, times)
+        subject.arrays["dx"].view(np.uint32)[0, 0] ^= 1
+
+    monkeypatch.setattr(subject.programs[FUSED], "run", spoilt)
+    with pytest.raises(WrongAnswer, match="the bits of unfused unrecorded, got 1 of 52 elements of dx"):
+        subject.check()
+
+
+# ----------------------------------------------------------------------------------------------------- timing
+class Clock:
+    """A clock that only the timed function moves."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_timer_gives_the_seconds_of_one_call():
+    clock = Clock()
+
+    def work(times):
+        clock.now += 1e-4 * times
+
+    timer = timing.Timer(work, clock)
+    assert timer.times >= 80
+    assert timer(0.05) == pytest.approx(1e-4)
+
+
+def test_timer_calls_a_slow_function_little():
+    clock, calls = Clock(), []
+
+    def work(times):
+        calls.append(times)
+        clock.now += 5.0 * times
+
+    assert timing.Timer(work, clock)(0.05) == pytest.approx(5.0)
+    assert calls == [1, 1, 1]
+
+
+def test_rounds_take_turns(monkeypatch):
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.0)
+    order = []
+
+    def contestant(name):
+        def run():
+            order.append(name)
+            return 1.0
+
+        return run
+
+    seconds = timing.interleave({n: contestant(n) for n in "abc"}, rounds=3)
+    assert "".join(order) == "abcbcacab"
+    assert seconds == {n: [1.0] * 3 for n in "abc"}
+
+
+def test_median_spread_and_ratio():
+    assert timing.summary([3.0, 1.0, 2.0]) == timing.Summary(2.0, 0.5)
+    assert timing.summary([5.0]) == timing.Summary(5.0, 0.0)
+    assert timing.ratio([2.0, 20.0, 4.0], [1.0, 10.0, 1.0]) == 2.0
+
+
+def test_share_of_peak_is_of_the_nearer_limit():
+    assert LIMITS.share(1.0, flops=5e8, moved=10, live=100) == pytest.approx(0.5)
+    assert LIMITS.share(1.0, flops=1.0, moved=10**9, live=1 << 20) == pytest.approx(0.1)
+    assert LIMITS.share(2.0, flops=1.0, moved=10**9, live=1 << 31) == pytest.approx(0.5)
+
+
+def test_peak_is_measured(isa, monkeypatch):
+    monkeypatch.setattr(peak, "ATTEMPTS", 1)
+    monkeypatch.setattr(peak, "SECONDS", 1e-3)
+    monkeypatch.setattr(peak, "LEVELS", (1 << 12, 1 << 16))
+    found = peak.measure.__wrapped__(2, isa)
+    assert found.flops > 1e8
+    assert [size for size, _ in found.read] == [1 << 13, 1 << 17]
+    assert all(rate > 1e8 for _, rate in found.read)
+
+
+# ---------------------------------------------------------------------------------------------------- reports
+def measured(monkeypatch, name="linear_relu"):
+    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.0)
+    case = cases.Case(name, "ops", lambda *_: tiny(name))
+    return measure.measure(case, 1, 2, LIMITS)
+
+
+def test_rows_have_their_numbers(monkeypatch):
+    for part in measured(monkeypatch):
+        assert [r["variant"] for r in part.rows] == [NUMPY, *VARIANTS]
+        for row in part.rows:
+            assert set(row) == {
+                "row", "variant", "ms", "spread", "ratio", "bytes", "flops", "share_of_peak", "error",
+            }  # fmt: skip
+            assert row["ms"] > 0
+            known = row["variant"] != NUMPY
+            assert all((row[key] is not None) == known for key in ("bytes", "flops", "share_of_peak"))
+        naive = part.rows[1]
+        assert (naive["variant"], naive["ratio"]) == (NAIVE, 1.0)
+        product = 2 * 4 * 13 * 11 * (1 if part.row.endswith("forward") else 2)
+        assert naive["flops"] >= product
+
+
+def test_table_fits_a_hundred_columns(monkeypatch):
+    lines = report.header(report.machine(1, LIMITS))
+    for part in measured(monkeypatch):
+        lines += report.block(part)
+    assert all(len(line) <= 100 for line in lines[1:])
+    assert "spread %" in lines[4]
+
+
+def test_no_gain_is_said_in_plain_words():
+    said = [report.in_words({"fusion": g}) for g in (timing.Gain(1.02, 1.01), timing.Gain(1.5, 1.4), None)]
+    assert said == ["no gain from fusion (1.02x)", "fusion 1.50x", "fusion: nothing to do"]
+    assert report.in_words({"fusion": timing.Gain(1.5, 0.9)}) == "no clear gain from fusion (1.50x)"
+
+
+# --------------------------------------------------------------------------------------------------- commands
+@pytest.fixture
+def quick(monkeypatch):
+    """Two tiny cases, limits that need no measuring, and rounds that take no time."""
+    made = [
+        cases.Case("linear_relu_tiny", "ops", lambda *_: tiny()),
+        cases.Case("W0_tiny", "step", lambda *_: step.StepSubject(workload(), 1)),
+    ]
+    monkeypatch.setattr(cases, "all_cases", lambda: made)
+    monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
+    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.0)
+
+
+def test_names_of_cases_are_unique():
+    names = [case.name for case in cases.all_cases()]
+    assert len(set(names)) == len(names)
+    assert {case.group for case in cases.all_cases()} == set(bench.GROUPS)
+
+
+def test_list_prints_the_cases(capsys):
+    assert main(["bench", "step", "--list"]) == 0
+    assert capsys.readouterr().out.split() == list(workloads.WORKLOADS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_bench_prints_one_json_object(capsys):
+    assert main(["bench", "--json", "--rounds", "2", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    values = json.loads(out)
+    assert {"machine", "versions", "command", "rows", "gains"} <= set(values)
+    assert values["command"] == "dlcore bench --json --rounds 2 --threads 1"
+    assert {r["row"] for r in values["rows"]} == {"linear_relu forward", "linear_relu backward", "tiny step"}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("argv", [["step"], ["W0"], ["--case", "W0_tiny"], ["all", "--case", "W0"]])
+def test_bench_runs_the_cases_named(argv, capsys):
+    assert main(["bench", *argv, "--rounds", "1", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "tiny step" in out
+    assert "linear_relu" not in out
+
+
+WRONG_USE = [["W99"], ["ops", "--case", "W1"], ["--rounds", "0"], ["--rounds", "two"], ["--nonsense"], ["ops", "step"]]
+
+
+@pytest.mark.parametrize("argv", WRONG_USE, ids=" ".join)
+def test_wrong_use_is_one_line_and_status_2(argv, capsys):
+    assert main(["bench", *argv]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("dlcore bench: expected")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_wrong_answer_is_one_line_and_status_1(monkeypatch, capsys):
+    monkeypatch.setattr(plain.LinearRelu, "forward", lambda self: self.y.fill(1.0))
+    assert main(["bench", "linear"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_shows_examples(capsys):
+    assert main(["bench", "--help"]) == 0
+    assert "dlcore bench step --rounds 15" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------ peers
+def python(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=FOLDER, timeout=300, check=False
+    )
+
+
+def need(package):
+    if not REQUIRED and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
+def test_run_is_a_door():
+    done = python("run.py", "step", "--list")
+    assert (done.returncode, done.stdout.split()) == (0, list(workloads.WORKLOADS))
+
+
+def test_workers_of_peers_import_nothing_of_dlcore():
+    code = "import sys, workloads, contestants.numpy_; print([m for m in sys.modules if m.split('.')[0] == 'dlcore'])"
+    done = python("-c", code)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_peers_agree_before_they_are_timed():
+    need("torch")
+    done = python("peers.py", "--workloads", "W7", "--rounds", "1", "--threads", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert {r["contestant"] for r in values["rows"]} == {"dlcore", "torch_eager", "numpy"}
+    assert all(r["ms"] > 0 and r["error"] < 1e-5 for r in values["rows"])
+    assert next(r["ratio"] for r in values["rows"] if r["contestant"] == "torch_eager") == 1.0
+
+
+@pytest.mark.parametrize("argv", [["--workloads", "W9"], ["--contestants", "jaxx"], ["--rounds", "0"], ["chek"]])
+def test_peers_refuse_wrong_use(argv):
+    done = python("peers.py", *argv)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("peers.py: expected")
+    assert done.stderr.count("\n") == 1
+
+
+def test_figure_is_drawn_from_results(tmp_path):
+    need("matplotlib")
+    row = {"row": "W7_tiny", "precision": "float32", "ms": 0.02, "spread": 0.1, "error": 1e-7}
+    values = {
+        "date": "2026-01-31", "command": "python bench/peers.py",
+        "machine": {"processor": "a processor", "threads": 2, "instruction_set": "avx2"},
+        "rows": [{**row, "contestant": "dlcore", "ratio": 9.0}, {**row, "contestant": "torch_eager", "ratio": 1.0}],
+    }  # fmt: skip
+    (tmp_path / "peers.json").write_text(json.dumps(values))
+    done = python("figure.py", tmp_path / "peers.json")
+    assert done.stdout.strip() == str(tmp_path / "peers.png"), done.stderr
+    assert (tmp_path / "peers.png").stat().st_size > 1000

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a process of its own can show: fork, exit, the environment, and what an import leaves behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlcore import _core
+
+
+def program(source, **environment):
+    """Run Python source in a process of its own, warnings as errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", source], cwd=Path(__file__).parent, env=os.environ | environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+FORK = """
+import os, sys
+import numpy as np
+from test_runtime import heavy
+from dlcore import _core
+core = _core.Backend()
+recording, memory, _ = heavy(core)
+run = lambda: core.run([([recording], 3)], memory.bases, 2)
+run()
+want = [base.copy() for base in memory.bases]
+for generation in range(3):
+    child = os.fork()
+    if child == 0:
+        run()
+        equal = all((a == b).all() for a, b in zip(memory.bases, want))
+        grandchild = os.fork()
+        if grandchild == 0:
+            run()
+            os._exit(0)
+        os._exit(0 if equal and os.waitpid(grandchild, 0)[1] == 0 else 1)
+    run()
+    assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+EXIT = """
+import threading
+import numpy as np
+from test_runtime import heavy, ticking, counters
+from dlcore import _core
+core = _core.Backend()
+recording, memory, _ = heavy(core)
+core.run([([recording], 3)], memory.bases, 2)
+count = counters()
+def work():
+    core.run([([{recording}], 10**12)], {bases}, 2)
+for _ in range({threads}):
+    threading.Thread(target=work, daemon=True).start()
+while {threads} and not count.any() and (memory.bases[-1] == 255).all():
+    pass
+print("done")
+"""
+
+
+def test_fork_after_use_works_in_child_and_parent():
+    # Python 3.12 and later warn of a fork beside threads; that it works is what is shown here.
+    result = program("import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + FORK)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize(
+    ("threads", "recording", "bases"),
+    [(0, "recording", "memory.bases"), (1, "ticking(core)", "[count]"), (1, "recording", "memory.bases")],
+    ids=["idle", "busy_alone", "busy_with_a_team"],
+)
+def test_interpreter_exit_does_not_hang(threads, recording, bases):
+    result = program(EXIT.format(threads=threads, recording=recording, bases=bases))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+SHOW = "from dlcore import _core; info = _core.cpu_info(); print(info['chosen'], info['forced'], _core.Backend().isa)"
+
+
+@pytest.mark.parametrize("isa", _core.cpu_info()["available"])
+def test_environment_forces_an_instruction_set(isa):
+    assert program(SHOW, DLCORE_CPU=isa).stdout == f"{isa} {isa} {isa}\n"
+    assert program(SHOW, DLCORE_CPU="").stdout.startswith(f"{_core.cpu_info()['available'][-1]} None ")
+
+
+@pytest.mark.parametrize("name", ["amx", "AVX2", "sse9"])
+def test_environment_with_an_unavailable_set_is_an_error_when_used(name):
+    result = program("from dlcore import _core; print(_core.cpu_info()['chosen']); _core.Backend()", DLCORE_CPU=name)
+    assert result.stdout == "None\n"
+    names = ", ".join(_core.cpu_info()["available"])
+    assert f"ValueError: DLCORE_CPU: expected one of {names} (available here), got '{name}'" in result.stderr
+
+
+def test_environment_is_read_once():
+    source = "from dlcore import _core; import os; os.environ['DLCORE_CPU'] = 'sse9'; print(_core.Backend().isa)"
+    assert program(source, DLCORE_CPU="baseline").stdout == "baseline\n"
+
+
+def test_threads_default_to_the_cores_of_this_process():
+    source = "from dlcore import _core; print(_core.default_threads())"
+    assert program(source, OMP_NUM_THREADS="3").stdout == "3\n"
+    assert 1 <= int(program(source, OMP_NUM_THREADS="").stdout) <= len(os.sched_getaffinity(0))
+    pinned = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + source
+    assert program(pinned, OMP_NUM_THREADS="").stdout == "1\n"
+
+
+def test_import_changes_no_signal_handler_and_no_float_mode():
+    source = """
+import signal
+before = {s: signal.getsignal(s) for s in signal.valid_signals()}
+from dlcore import _core
+core = _core.Backend()
+assert {s: signal.getsignal(s) for s in signal.valid_signals()} == before
+import numpy as np
+assert np.float32(1e-40) * np.float32(0.5) > 0  # no flush to zero
+"""
+    result = program(source)
+    assert (result.returncode, result.stderr) == (0, "")
