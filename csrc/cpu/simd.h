@@ -64,9 +64,19 @@ struct Lanes<vec> {
     return a * b + c;
 #endif
   }
+#if defined(__AVX512F__)  // with masks, as the headers of gcc 12 warn about the plain ones
+  static inline vec max(vec a, vec b) { return DLCORE_MM(mask_max)(a, -1, a, b); }
+  static inline vec min(vec a, vec b) { return DLCORE_MM(mask_min)(a, -1, a, b); }
+  static inline vec sqrt(vec x) { return DLCORE_MM(mask_sqrt)(x, -1, x); }
+#elif defined(__x86_64__)  // the instructions are a > b ? a : b and a < b ? a : b, NaN and zeros included
+  static inline vec max(vec a, vec b) { return DLCORE_MM(max)(a, b); }
+  static inline vec min(vec a, vec b) { return DLCORE_MM(min)(a, b); }
+  static inline vec sqrt(vec x) { return DLCORE_MM(sqrt)(x); }
+#else
   static inline vec max(vec a, vec b) { return a > b ? a : b; }
   static inline vec min(vec a, vec b) { return a < b ? a : b; }
   static inline vec sqrt(vec x) { return each(Lanes<real>::sqrt, x); }
+#endif
   static inline vec select(ivec m, vec a, vec b) { return m ? a : b; }
   static inline ivec bits(vec x) { return (ivec)x; }
   static inline vec from_bits(ivec i) { return (vec)i; }
