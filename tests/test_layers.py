@@ -146,6 +146,17 @@ def test_dropout_masks_are_the_oracles_whatever_the_fusion_and_threads():
     assert_close(pull(np.ones_like(x))[0], (want != 0) * oracle.dropout_scale(0.3) * oracle.dropout_scale(0.6), depth=2)
 
 
+def test_gradients_can_be_pulled_many_times():
+    layer = dl.Sequential(dl.Linear(6, 9), dl.SiLU(), dl.LayerNorm(9), dl.Linear(9, 9), dl.GELU(), dl.Linear(9, 4))
+    x = rng(2).normal(size=(70, 6)).astype(np.float32)
+    y, pull = dl.vjp(layer, x)
+    first, other = pull(np.ones_like(y)), pull(2 * np.ones_like(y))
+    again = pull(np.ones_like(y))
+    assert first[0].tobytes() == again[0].tobytes()
+    assert all(first[1][n].tobytes() == again[1][n].tobytes() for n in first[1])
+    assert_close(other[0], 2 * first[0].astype(np.float64), depth=1)
+
+
 def test_dropout_is_the_identity_at_evaluation():
     x = rng(0).normal(size=(4, 5)).astype(np.float32)
     assert dl.vjp(dl.Dropout(0.9), x)[0].tobytes() == x.tobytes()

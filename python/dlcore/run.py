@@ -92,7 +92,7 @@ def _layer_vjp(layer, x, dtype, training, seed):
     wanted = {source} | {v for p, v in trace.parameters.items() if not p.state}
     gradients = differentiate(trace, wanted)
     dx = _delivered(trace, gradients[source], "dx", targets)
-    plan = finish(backends.get(dtype), trace, store.segments, fuse=False, record=False, targets=targets)
+    plan = finish(backends.get(dtype), trace, store.segments, fuse=False, record=False, targets=targets, replay=True)
     arenas = {
         "x": x, "y": np.empty(out.shape, dtype), "dx": np.empty(dx.shape, dtype), "parameters": store.array,
         "gradients": np.zeros_like(store.array), "tables": np.zeros(TABLE_BYTES // 8, np.int64),

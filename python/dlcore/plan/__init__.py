@@ -21,8 +21,10 @@ def finish(
     fuse: bool = True,
     record: bool = True,
     targets: dict[Value, Value] | None = None,
+    replay: bool = False,
 ) -> Plan:
-    """The last three passes. ``targets`` maps results to the caller's arrays that receive them.
+    """The last three passes. ``targets`` maps results to the caller's arrays that receive them; ``replay``: the last part
+    may run more than once after those before it.
 
     ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
     """
@@ -31,4 +33,4 @@ def finish(
         nodes = fuse_chains(nodes, lambda role, *shape: (backend.layout(_core.ROLES[role], *shape), backend.strip))
     else:
         nodes = unfused(nodes)
-    return Plan(backend, nodes, segments, record=record)
+    return Plan(backend, nodes, segments, record=record, replay=replay)

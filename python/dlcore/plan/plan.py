@@ -41,8 +41,8 @@ class Plan:
         Size of the scratch arena, and what one run of every part calls, moves and computes.
     """
 
-    def __init__(self, backend, nodes: list[Node], segments: Mapping, record: bool = True):
-        self._backend, self._segments = backend, segments
+    def __init__(self, backend, nodes: list[Node], segments: Mapping, record: bool = True, replay: bool = False):
+        self._backend, self._segments, self._recorded = backend, segments, record
         self._lowering = Lowering(backend, {}, self._offset)
         self._offsets: dict[object, int] = {}
         self._constant_offsets: dict[Value, int] = {}
@@ -52,7 +52,7 @@ class Plan:
         self.sections = [
             (part, s) for part in self.parts for s in _cut([n for n in nodes if n.section == part], own, record)
         ]
-        self.blocks = self._blocks(own)
+        self.blocks = self._blocks(own, replay)
         self._offsets, self.scratch_bytes = place(self.blocks)
         self.instructions = {n: self._lower(n, own[n]) for _, s in self.sections for n in s.nodes}
         self.recordings = {part: self._record(part, record) for part in self.parts}
@@ -63,8 +63,17 @@ class Plan:
 
     def run(self, arenas: Mapping[str, object], program=((("gradients",), 1),), threads: int = 1) -> None:
         """Run parts over the given arenas; ``program`` is a list of (parts in order, times)."""
+        bases = self.bases(arenas)
+        for call in self.calls_of(program):
+            self._backend.run(call, bases, threads)
+
+    def calls_of(self, program) -> list[list]:
+        """What the backend is handed: one call with the whole program, or, unrecorded, one call a kernel."""
         lists = [([r for part in parts for r in self.recordings[part]], times) for parts, times in program]
-        self._backend.run(lists, self.bases(arenas), threads)
+        lists = [(recordings, times) for recordings, times in lists if recordings and times]
+        if self._recorded:
+            return [lists] if lists else []
+        return [[([r], 1)] for recordings, times in lists for _ in range(times) for r in recordings]
 
     def bases(self, arenas: Mapping[str, object]) -> list:
         """The buffers of this plan's arenas in the order of their ids."""
@@ -95,8 +104,9 @@ class Plan:
             offset += padded.nbytes
         return np.concatenate(parts)
 
-    def _blocks(self, own) -> list[Block]:
-        """Lifetimes, stretched over sections whose row chunks run through all nodes without a barrier."""
+    def _blocks(self, own, replay: bool) -> list[Block]:
+        """Lifetimes, stretched over sections whose row chunks run through all nodes without a barrier, and to the end for
+        what the last part reads from those before it, when that part may run again."""
         nodes, first, last = [], [], []
         for _, section in self.sections:
             start, count = len(nodes), len(section.nodes)
@@ -105,7 +115,9 @@ class Plan:
                 last.append(start + count - 1 if section.outer else i)
             nodes.extend(section.nodes)
         blocks = lifetimes(nodes, lambda v: v.elements * self._lowering.itemsize(v), own.__getitem__)
-        return [replace(b, first=first[b.first], last=last[b.last]) for b in blocks]
+        again = len(nodes) - sum(n.section == self.parts[-1] for n in nodes) if replay else len(nodes)
+        end = {b.key: len(nodes) - 1 if b.first < again <= b.last else last[b.last] for b in blocks}
+        return [replace(b, first=first[b.first], last=end[b.key]) for b in blocks]
 
     def _lower(self, node: Node, scratch_bytes: int):
         return self._lowering.instruction(node, (self._offsets[node], scratch_bytes) if scratch_bytes else None)

@@ -125,7 +125,7 @@ class _Bound:
         self.kinds = (_kind(x), _kind(y), _kind(weight))
         batch = Batch(len(x), *(None if a is None else Source.of(a) for a in (x, y, weight)), **net.input_affine())
         self.plan = training.plan(batch, **options)
-        self.program = [([r for part in ("gradients", "update") for r in self.plan.recordings[part]], 1)]
+        self.calls = self.plan.calls_of([(("gradients", "update"), 1)])
         self.hyper, self.results = hyper_row({}), np.zeros(_core.RESULTS)
         arenas = training.arenas(x=x, y=y, weight=weight, hyper=self.hyper, results=self.results, scratch=None)
         self.bases = self.plan.bases(arenas)
@@ -157,7 +157,8 @@ class _Bound:
         row = training.optimizer.row(training.updates, self.step.updates_per_epoch)
         for name, value in row.items():
             self.hyper[_core.HYPER_INDEX[name]] = value
-        net.backend.run(self.program, bases, net.threads)
+        for call in self.calls:
+            net.backend.run(call, bases, net.threads)
         training.updates += 1
         training.draws += 1
         weights = self.results[1]
