@@ -7,10 +7,10 @@ What differs between the variants is `fuse` and `record`, nothing else: inputs, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .. import backend as backends
-from ..graph import Trace, Value, substitute
+from ..graph import Trace
 from ..plan import Plan, finish
 from ..plan.record import instruction_bytes
 from ..plan.sections import flops
@@ -30,33 +30,15 @@ class Cost:
 
 
 class Program:
-    """A plan, run over given arenas and scratch of its own.
+    """A plan, run over given arenas and scratch of its own; ``arenas``: arrays by arena name, scratch excepted."""
 
-    Parameters
-    ----------
-    backend, plan : Backend, Plan
-        What records and runs, and what.
-    arenas : mapping
-        Arrays by arena name, scratch excepted.
-    threads : int
-    record : bool
-        False: every recording, which then holds one node, is a call of its own: op by op.
-    """
-
-    def __init__(self, backend, plan: Plan, arenas: Mapping[str, object], threads: int, record: bool):
-        self.plan, self._backend, self._threads, self._record = plan, backend, threads, record
+    def __init__(self, plan: Plan, arenas: Mapping[str, object], threads: int):
+        self.plan, self._threads = plan, threads
         self._arenas = {**arenas, "scratch": backends.allocate(plan.scratch_bytes, "uint8")}
 
     def run(self, parts: tuple[str, ...], times: int = 1) -> None:
         """Run parts in order, and that so many times."""
-        if self._record:
-            self.plan.run(self._arenas, [(parts, times)], self._threads)
-            return
-        bases = self.plan.bases(self._arenas)
-        steps = [[([r], 1)] for part in parts for r in self.plan.recordings[part]]
-        for _ in range(times):
-            for step in steps:
-                self._backend.run(step, bases, self._threads)
+        self.plan.run(self._arenas, [(parts, times)], self._threads)
 
     def cost(self, parts: tuple[str, ...]) -> Cost:
         """Of one run of these parts."""
@@ -67,18 +49,7 @@ class Program:
 
 def variants(backend, trace: Trace, segments, targets, arenas: Mapping[str, object], threads: int) -> dict[str, Program]:
     """A program for each variant; results go to the arenas that ``targets`` names."""
-    programs = {}
-    for name, (fuse, record) in VARIANTS.items():
-        nodes = list(finish(backend, trace, segments, fuse=fuse, record=record, targets=targets).instructions)
-        saved = _saved(nodes)
-        plan = Plan(backend, substitute(nodes, saved), segments, record=record)
-        memory = {v.kind: backends.allocate(v.elements, backend.real) for v in saved.values()}
-        programs[name] = Program(backend, plan, {**arenas, **memory}, threads, record)
-    return programs
-
-
-def _saved(nodes) -> dict[Value, Value]:
-    """What backward reads of forward, in arenas of its own: backward can then be run alone, many times."""
-    written = {v for n in nodes if n.section == "gradients" for v in n.writes() if v.kind == "temporary"}
-    read = [v for n in nodes if n.section == "backward" for v in n.reads() if v in written]
-    return {v: replace(v, kind=f"saved {v.name}") for v in dict.fromkeys(read)}
+    return {
+        name: Program(finish(backend, trace, segments, fuse=fuse, record=record, targets=targets, replay=True), arenas, threads)
+        for name, (fuse, record) in VARIANTS.items()
+    }

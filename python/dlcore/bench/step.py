@@ -49,7 +49,7 @@ class StepSubject(Subject):
         arenas = self.training.arenas(x=self.x, y=self.y, order=order, hyper=self.hyper, results=self.out)
         source = Batch(workload.batch, Source.of(self.x), Source.of(self.y), ordered=True, order_rows=len(order))
         self.programs = {
-            name: Program(self.net.backend, self.training.plan(source, fuse, record, self.calls), arenas, threads, record)
+            name: Program(self.training.plan(source, fuse, record, self.calls), arenas, threads)
             for name, (fuse, record) in VARIANTS.items()
         }
         if plain_step.supports(workload):
