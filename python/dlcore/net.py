@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import backend as backends
-from . import checkpoint
 from .arguments import finite_float, one_of, positive_int
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
@@ -333,6 +332,8 @@ class Net:
 
     def save(self, path) -> None:
         """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""
+        from . import checkpoint  # imported late: its readers are not needed to train
+
         checkpoint.save(self, path)
 
     @classmethod
@@ -358,6 +359,8 @@ class Net:
         >>> dl.load(path)
         Net(Sequential(Linear(3, 2)), seed=7, dtype='float32')
         """
+        from . import checkpoint
+
         return checkpoint.load(cls, path)
 
     def __repr__(self) -> str:
