@@ -20,26 +20,26 @@ constexpr int64_t ALIGNMENT = 64;  // bytes, of arenas and of every placed value
 enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u64, i64 };
 
 // row_major: element (r, c) at r * ld + c * step.
-// strips:    a (k, n) operand of a product in strips of ld columns, [ceil(n / ld)][k][ld], short strips padded with zeros.
+// strips:    a (k, n) operand of a product in strips of ld columns, [ceil(n / ld)][k][ld], short strips padded with
+// zeros.
 enum class Layout : int32_t { row_major, strips };
 
 struct View {
-  int32_t arena;          // index into the bases given to run; -1: absent
+  int32_t arena;  // index into the bases given to run; -1: absent
   DType dtype;
   Layout layout;
   int32_t members;        // outermost dimension: nets trained in one plan, 1 normally
   int64_t offset;         // bytes from the base
   int64_t member_stride;  // bytes
   int64_t rows, cols;
-  int64_t ld;             // elements
-  int64_t step;           // elements; 1 except where a caller's array is read in place
+  int64_t ld;    // elements
+  int64_t step;  // elements; 1 except where a caller's array is read in place
 };
 
 enum class StageKind : int32_t {
   affine,         // v = v * a + b           a, b (1, cols), either may be absent
   affine2,        // v = a v + b operand + c a, b, c (1, cols)
   add,            // v = v + operand
-  multiply,       // v = v * operand
   activate,       // v = f(v)
   activate_grad,  // v = v * f'(operand)     numbers[3] != 0: operand is f's output, else its input
   dropout,        // v = kept ? v / keep : 0 numbers[0] = drop probability; a = counters
@@ -67,24 +67,26 @@ enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, in
 // Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
-  product,              // [A, B] numbers [role]; chain: C (m, n). B row major, or strips of (k, n) with role nn, tn
-  pointwise,            // [x]; chain: x
-  pack,                 // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T
-  gather,               // [data, order?, counters]; chain: row order[position + r] of data, converted to real
-  gather_index,         // [data, order?, counters, out i32 (rows, cols)]: the same for integers
-  moments_finish,       // [mean, m2, gamma, beta, running_mean!?, running_var!?, scale, shift, rstd, center]
-                        //   numbers [rows, eps, momentum]; center = -mean * rstd
-  moments_apply,        // [gamma, beta, running_mean, running_var, scale, shift] numbers [eps]: batch norm at evaluation
-  norm_backward_finish, // [sum, dot, gamma, mean, rstd, a, b, c, dgamma, dbeta] numbers [rows]
-  layer_norm,           // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]; chain: y
-  layer_norm_backward,  // [dy, x, gamma?, mean, rstd, dgamma?, dbeta?]; chain: dx
-  softmax_cross_entropy,// [logits, target, weight?, class_weight?, metrics!] numbers [smoothing, gradient]; chain: dlogits
-                        //   target i32 (rows, 1) or real (rows, classes)
-  loss,                 // [prediction, target (rows, cols), weight?, metrics!] numbers [function, gradient, c0, c1]; chain: dprediction
-  grad_scale,           // [metrics, gradients?, out f64 (1, 2)] numbers [max_norm]: out = {scale, gradient norm}
-  update,               // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters] numbers: see UpdateNumbers
-  tick,                 // [counters!, metrics!?, grad_scale?, results!?] numbers [draws, updates, rows]: see Counter
-  softmax,              // [x]; chain: softmax of each row of x
+  product,                // [A, B] numbers [role]; chain: C (m, n). B row major, or strips of (k, n) with role nn, tn
+  pointwise,              // [x]; chain: x
+  pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T
+  gather,                 // [data, order?, counters]; chain: row order[position + r] of data, converted to real
+  gather_index,           // [data, order?, counters, out i32 (rows, cols)]: the same for integers
+  moments_finish,         // [mean, m2, gamma, beta, running_mean!?, running_var!?, scale, shift, rstd, center]
+                          //   numbers [rows, eps, momentum]; center = -mean * rstd. At evaluation:
+                          //   the running mean and variance as mean and m2, rows = 1
+  norm_backward_finish,   // [sum, dot, gamma, mean, rstd, a, b, c, dgamma, dbeta] numbers [rows]
+  layer_norm,             // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]; chain: y
+  layer_norm_backward,    // [dy, x, gamma?, mean, rstd, dgamma?, dbeta?]; chain: dx
+  softmax_cross_entropy,  // [logits, target, weight?, class_weight?, metrics!] numbers [smoothing, gradient]; chain:
+                          // dlogits
+                          //   target i32 (rows, 1) or real (rows, classes)
+  loss,        // [prediction, target (rows, cols), weight?, metrics!] numbers [function, gradient, c0, c1]; chain:
+               // dprediction
+  grad_scale,  // [metrics, gradients?, out f64 (1, 2)] numbers [max_norm]: out = {scale, gradient norm}
+  update,      // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters] numbers: see UpdateNumbers
+  tick,        // [counters!, metrics!?, grad_scale?, results!?] numbers [draws, updates, rows]: see Counter
+  softmax,     // [x]; chain: softmax of each row of x
   count
 };
 
@@ -95,28 +97,45 @@ enum Counter { counter_draws, counter_updates, counter_position, counter_seed, C
 // results: f64 (updates, RESULTS), one row an update: the metrics and the gradient norm
 enum Result { result_norm = METRICS, RESULTS = 8 };
 // hyper: f64 (updates, groups * HYPER): one row an update
-enum Hyper { hyper_lr, hyper_decay, hyper_momentum, hyper_beta2, hyper_eps, hyper_correction1, hyper_correction2, hyper_l2, hyper_l1, HYPER = 12 };
-// numbers of update: rule, value clip (0: none), clear (1: zero the gradient after use), groups, count of segments, then
-// SEGMENT numbers for each segment
+enum Hyper {
+  hyper_lr,
+  hyper_decay,
+  hyper_momentum,
+  hyper_beta2,
+  hyper_eps,
+  hyper_correction1,
+  hyper_correction2,
+  hyper_l2,
+  hyper_l1,
+  HYPER = 12
+};
+// numbers of update: rule, value clip (0: none), clear (1: zero the gradient after use), groups, count of segments,
+// then SEGMENT numbers for each segment
 enum UpdateNumbers { update_rule, update_clip, update_clear, update_groups, update_segments, update_first };
-enum SegmentNumbers { segment_offset, segment_size, segment_group, segment_decay, SEGMENT = 4 };  // elements; decay 0 or 1
+enum SegmentNumbers {
+  segment_offset,
+  segment_size,
+  segment_group,
+  segment_decay,
+  SEGMENT = 4
+};  // elements; decay 0 or 1
 
 struct Instruction {
   Kernel kernel;
   int32_t operand_count, stage_count, number_count;
-  int64_t rows, cols;      // of the value that enters the chain
+  int64_t rows, cols;  // of the value that enters the chain
   const View* operands;
   const Stage* chain;
   const double* numbers;
-  View scratch;            // bytes as asked by Backend::scratch; absent when none
+  View scratch;  // bytes as asked by Backend::scratch; absent when none
 };
 
 struct Section {
   const Instruction* instructions;
   int32_t count;
-  int32_t serial;   // 1: one thread, no barrier
-  int64_t outer;    // 0: instructions run one after another, each cut into its own items
-                    // n: every instruction is cut into n equal runs of items; run i of all of them needs no barrier
+  int32_t serial;  // 1: one thread, no barrier
+  int64_t outer;   // 0: instructions run one after another, each cut into its own items
+                   // n: every instruction is cut into n equal runs of items; run i of all of them needs no barrier
 };
 
 // What a kernel receives: the instruction and where its arenas lie for this member.
@@ -142,10 +161,10 @@ struct Formula {
 };
 
 struct Traits {
-  const char* name;  // "avx2"
+  const char* name;  // "avx2_f32"
   DType real;
-  int32_t lanes;     // reals in a vector
-  int32_t strip;     // columns of a strip
+  int32_t lanes;               // reals in a vector
+  int32_t strip;               // columns of a strip
   const Formula* activations;  // in the order of their enums
   const Formula* rules;
   const Formula* losses;

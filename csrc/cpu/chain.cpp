@@ -77,12 +77,13 @@ static void activation(const Call& call, const Stage& s, const Block& b) {
   const Constants k = {{real(s.numbers[0]), real(s.numbers[1]), real(s.numbers[2])}};
   const bool grad = s.kind == StageKind::activate_grad;
   switch (Activation(s.function)) {
-#define DLCORE_CASE(name)                                             \
-  case Activation::name:                                              \
+#define DLCORE_CASE(name) \
+  case Activation::name:  \
     return grad ? activate_grad<activations::name>(call, s, b, k) : activate<activations::name>(b, k);
     DLCORE_ACTIVATIONS(DLCORE_CASE)
 #undef DLCORE_CASE
-    case Activation::count: return;
+    case Activation::count:
+      return;
   }
 }
 
@@ -124,21 +125,27 @@ static void store_block(const Call& call, const Stage& s, const Block& b) {
 
 static void run_stage(const Call& call, const Stage& s, const Block& b) {
   switch (s.kind) {
-    case StageKind::affine: return affine(call, s, b);
-    case StageKind::affine2: return affine2(call, s, b);
-    case StageKind::add: return map_with_operand(call, s, b, [](vec v, vec x, int64_t, auto) { return v + x; });
-    case StageKind::multiply: return map_with_operand(call, s, b, [](vec v, vec x, int64_t, auto) { return v * x; });
+    case StageKind::affine:
+      return affine(call, s, b);
+    case StageKind::affine2:
+      return affine2(call, s, b);
+    case StageKind::add:
+      return map_with_operand(call, s, b, [](vec v, vec x, int64_t, auto) { return v + x; });
     case StageKind::activate:
-    case StageKind::activate_grad: return activation(call, s, b);
-    case StageKind::dropout: return dropout(call, s, b);
+    case StageKind::activate_grad:
+      return activation(call, s, b);
+    case StageKind::dropout:
+      return dropout(call, s, b);
     case StageKind::scale: {
       const vec factor = splat(real(s.numbers[0]));
       return map_alone(b, [factor](vec v) { return v * factor; });
     }
-    case StageKind::store: return store_block(call, s, b);
+    case StageKind::store:
+      return store_block(call, s, b);
     case StageKind::sum:
     case StageKind::dot:
-    case StageKind::moments: return reduce_stage(call, s, b);
+    case StageKind::moments:
+      return reduce_stage(call, s, b);
   }
 }
 

@@ -12,7 +12,7 @@ DLCORE_BEGIN
 // The part at (row, col) of the (instruction.rows, instruction.cols) value. A chain that reduces needs all rows of the
 // chunk that starts at row.
 struct Block {
-  real* v;   // (rows, cols); v[r * ld + c] may be read and written for c < round_up(cols, LANES)
+  real* v;  // (rows, cols); v[r * ld + c] may be read and written for c < round_up(cols, LANES)
   int64_t ld;
   int64_t row, col;    // col % COLUMN_ALIGN == 0
   int64_t rows, cols;  // rows <= CHUNK_ROWS
@@ -70,8 +70,8 @@ inline void run_blocks(const Call& call, int64_t begin, int64_t end, char* works
     const int64_t col = item % across * width, last_col = min(in.cols, col + width);
     for (int64_t r = row; r < last_row; r += rows) {
       for (int64_t c = col; c < last_col; c += cols) {
-        const Block block = {reinterpret_cast<real*>(workspace), cols, r, c, min(rows, last_row - r),
-                             min(cols, last_col - c)};
+        const Block block = {
+            reinterpret_cast<real*>(workspace), cols, r, c, min(rows, last_row - r), min(cols, last_col - c)};
         load(block);
         run_chain(call, block);
       }

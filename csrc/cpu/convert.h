@@ -49,18 +49,30 @@ inline void convert_row(const char* row, int64_t step, int64_t n, To* to) {
 template <class To>
 inline void load_as(DType dtype, const char* row, int64_t step, int64_t n, To* to) {
   switch (dtype) {
-    case DType::f32: return convert_row<To, float>(row, step, n, to);
-    case DType::f64: return convert_row<To, double>(row, step, n, to);
-    case DType::f16: return convert_row<To, Float16>(row, step, n, to);
-    case DType::bf16: return convert_row<To, Bfloat16>(row, step, n, to);
-    case DType::u8: return convert_row<To, uint8_t>(row, step, n, to);
-    case DType::i8: return convert_row<To, int8_t>(row, step, n, to);
-    case DType::u16: return convert_row<To, uint16_t>(row, step, n, to);
-    case DType::i16: return convert_row<To, int16_t>(row, step, n, to);
-    case DType::u32: return convert_row<To, uint32_t>(row, step, n, to);
-    case DType::i32: return convert_row<To, int32_t>(row, step, n, to);
-    case DType::u64: return convert_row<To, uint64_t>(row, step, n, to);
-    case DType::i64: return convert_row<To, int64_t>(row, step, n, to);
+    case DType::f32:
+      return convert_row<To, float>(row, step, n, to);
+    case DType::f64:
+      return convert_row<To, double>(row, step, n, to);
+    case DType::f16:
+      return convert_row<To, Float16>(row, step, n, to);
+    case DType::bf16:
+      return convert_row<To, Bfloat16>(row, step, n, to);
+    case DType::u8:
+      return convert_row<To, uint8_t>(row, step, n, to);
+    case DType::i8:
+      return convert_row<To, int8_t>(row, step, n, to);
+    case DType::u16:
+      return convert_row<To, uint16_t>(row, step, n, to);
+    case DType::i16:
+      return convert_row<To, int16_t>(row, step, n, to);
+    case DType::u32:
+      return convert_row<To, uint32_t>(row, step, n, to);
+    case DType::i32:
+      return convert_row<To, int32_t>(row, step, n, to);
+    case DType::u64:
+      return convert_row<To, uint64_t>(row, step, n, to);
+    case DType::i64:
+      return convert_row<To, int64_t>(row, step, n, to);
   }
 }
 

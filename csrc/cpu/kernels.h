@@ -13,8 +13,8 @@ inline T* at(const Call& call, const View& view) {
   return reinterpret_cast<T*>(call.bases[view.arena] + view.offset + call.member * view.member_stride);
 }
 
-extern const KernelEntry product_entry, pointwise_entry, pack_entry, gather_entry, gather_index_entry, moments_finish_entry,
-    moments_apply_entry, norm_backward_finish_entry, layer_norm_entry, layer_norm_backward_entry,
+extern const KernelEntry product_entry, pointwise_entry, pack_entry, gather_entry, gather_index_entry,
+    moments_finish_entry, norm_backward_finish_entry, layer_norm_entry, layer_norm_backward_entry,
     softmax_cross_entropy_entry, loss_entry, grad_scale_entry, update_entry, tick_entry, softmax_entry;
 
 extern const KernelEntry* const kernel_table[];  // in the order of enum Kernel

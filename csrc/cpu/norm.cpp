@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// moments_finish, moments_apply, norm_backward_finish: from the moments of a batch to columns for the next chain.
+// moments_finish, norm_backward_finish: from the moments of a batch to columns for the next chain.
 // All operands are (1, cols): a few flops a column; items are runs of columns.
 #include "../math/norms.h"
 
@@ -61,21 +61,6 @@ static void run_moments_finish(const Call& call, int32_t, int64_t begin, int64_t
   });
 }
 
-// [gamma, beta, running_mean, running_var, scale, shift]
-static void run_moments_apply(const Call& call, int32_t, int64_t begin, int64_t end, char*) {
-  const Columns columns(call, begin, end);
-  const vec eps = splat(real(call.instruction->numbers[0]));
-  const real *gammas = columns.operand(0), *betas = columns.operand(1);
-  const real *means = columns.operand(2), *variances = columns.operand(3);
-  real *scales = columns.operand(4), *shifts = columns.operand(5);
-  for_columns(columns.count, [&](int64_t c, auto edge) {
-    const vec rstd = reciprocal_deviation(load(variances + c, edge), eps);
-    const Affine<vec> y = normalisation(load(gammas + c, edge), load(betas + c, edge), load(means + c, edge), rstd);
-    store(scales + c, y.scale, edge);
-    store(shifts + c, y.shift, edge);
-  });
-}
-
 // [sum, dot, gamma, mean, rstd, a, b, c, dgamma, dbeta]
 static void run_norm_backward_finish(const Call& call, int32_t, int64_t begin, int64_t end, char*) {
   const Columns columns(call, begin, end);
@@ -97,7 +82,6 @@ static void run_norm_backward_finish(const Call& call, int32_t, int64_t begin, i
 }
 
 extern const KernelEntry moments_finish_entry = {one_phase, column_items, no_scratch, run_moments_finish};
-extern const KernelEntry moments_apply_entry = {one_phase, column_items, no_scratch, run_moments_apply};
 extern const KernelEntry norm_backward_finish_entry = {one_phase, column_items, no_scratch, run_norm_backward_finish};
 
 DLCORE_END

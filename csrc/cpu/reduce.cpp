@@ -61,9 +61,8 @@ static void dot(const Call& call, const Stage& s, const Block& b) {
   Operand o(call, s, b);
   for (int64_t r = 0; r < b.rows; ++r) {
     const real *v = b.v + r * b.ld, *x = operand_row(o, r, b.cols);
-    for_columns(b.cols, [&](int64_t c, auto edge) {
-      store(total + c, fma(load(v + c), load(x + c, edge), load(total + c)));
-    });
+    for_columns(b.cols,
+                [&](int64_t c, auto edge) { store(total + c, fma(load(v + c), load(x + c, edge), load(total + c))); });
   }
   keep(call, s, b, total, nullptr);
 }

@@ -98,8 +98,8 @@ struct tanh {
   }
 };
 
-// x (1 + tanh(u)) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3): no cancellation in the left tail, where the
-// roundings of 2 u, which count |u| times, are carried along.
+// x (1 + tanh(u)) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3): no cancellation in the left tail, where
+// the roundings of 2 u, which count |u| times, are carried along.
 struct gelu_tanh {
   static constexpr int from_output = 0;
   static constexpr double linear_exact = 1.5957691216057308, cubic_exact = 0.044715 * linear_exact;

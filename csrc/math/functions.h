@@ -24,9 +24,9 @@ DLCORE_HD T polynomial(T x, const real (&c)[N]) {
 
 #if DLCORE_REAL_F64
 
-#define DLCORE_LIBRARY(name)                                             \
-  template <class T>                                                     \
-  DLCORE_HD T name##_(T x) {                                             \
+#define DLCORE_LIBRARY(name)                                              \
+  template <class T>                                                      \
+  DLCORE_HD T name##_(T x) {                                              \
     return Lanes<T>::each([](real v) { return __builtin_##name(v); }, x); \
   }
 DLCORE_LIBRARY(exp)
@@ -101,7 +101,7 @@ DLCORE_HD T expm1_(T x) {
 // x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2))
 template <class T>
 DLCORE_HD T log_(T x) {
-  constexpr float c[] = {0.0534247793f, -0.109171234f, 0.121079549f, -0.125495657f, 0.142096356f,
+  constexpr float c[] = {0.0534247793f, -0.109171234f, 0.121079549f,  -0.125495657f, 0.142096356f,
                          -0.16659373f,  0.200022221f,  -0.250001669f, 0.333333135f};
   const auto subnormal = x < TINY;
   const auto root_half = bits(splat<T>(0.707106781f));

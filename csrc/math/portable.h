@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every file of math/ and cpu/ opens with: the real type and the namespace of the instruction set it is compiled for.
+// What every file of math/ and cpu/ opens with: the real type and the namespace of the instruction set it is compiled
+// for.
 #pragma once
 #include <cstdint>
 
@@ -9,8 +10,14 @@
 #define DLCORE_HD inline
 #endif
 
-#define DLCORE_BEGIN namespace dlcore { namespace cpu { namespace DLCORE_ISA {
-#define DLCORE_END }}}
+#define DLCORE_BEGIN \
+  namespace dlcore { \
+  namespace cpu {    \
+  namespace DLCORE_ISA {
+#define DLCORE_END \
+  }                \
+  }                \
+  }
 
 DLCORE_BEGIN
 #if DLCORE_REAL_F64

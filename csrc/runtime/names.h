@@ -11,7 +11,6 @@ constexpr const char* KERNEL_NAMES[] = {"product",
                                         "gather",
                                         "gather_index",
                                         "moments_finish",
-                                        "moments_apply",
                                         "norm_backward_finish",
                                         "layer_norm",
                                         "layer_norm_backward",
@@ -21,8 +20,8 @@ constexpr const char* KERNEL_NAMES[] = {"product",
                                         "update",
                                         "tick",
                                         "softmax"};
-constexpr const char* STAGE_NAMES[] = {"affine",  "affine2", "add",   "multiply", "activate", "activate_grad",
-                                       "dropout", "scale",   "store", "sum",      "dot",      "moments"};
+constexpr const char* STAGE_NAMES[] = {"affine", "affine2", "add", "activate", "activate_grad", "dropout",
+                                       "scale",  "store",   "sum", "dot",      "moments"};
 constexpr const char* DTYPE_NAMES[] = {"f32", "f64", "f16", "bf16", "u8",  "i8",
                                        "u16", "i16", "u32", "i32",  "u64", "i64"};
 constexpr int64_t DTYPE_SIZES[] = {4, 8, 2, 2, 1, 1, 2, 2, 4, 4, 8, 8};  // bytes

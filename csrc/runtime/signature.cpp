@@ -51,11 +51,6 @@ const Signature KERNELS[] = {
     {no_chain,
      sized,
      1,
-     {column("gamma"), column("beta"), column("running_mean"), column("running_var"), column("scale", write),
-      column("shift", write)}},
-    {no_chain,
-     sized,
-     1,
      {column("sum"), column("dot"), column("gamma"), column("mean"), column("rstd"), column("a", write),
       column("b", write), column("c", write), column("dgamma", write), column("dbeta", write)}},
     {chain,
@@ -106,7 +101,6 @@ const StageSignature STAGES[] = {
     {none, some, some, none, none, none},  // affine
     {must, must, must, must, none, none},  // affine2
     {must, none, none, none, none, none},  // add
-    {must, none, none, none, none, none},  // multiply
     {none, none, none, none, none, none},  // activate
     {must, none, none, none, none, none},  // activate_grad
     {none, must, none, none, none, none},  // dropout

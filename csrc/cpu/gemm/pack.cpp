@@ -74,7 +74,8 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   const int64_t across = ceil_div(in.cols, BLOCK_COLUMNS);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / across * CHUNK_ROWS, col = item % across * BLOCK_COLUMNS;
-    const Block block = {w->v, BLOCK_COLUMNS, row, col, min(CHUNK_ROWS, in.rows - row), min(BLOCK_COLUMNS, in.cols - col)};
+    const Block block = {
+        w->v, BLOCK_COLUMNS, row, col, min(CHUNK_ROWS, in.rows - row), min(BLOCK_COLUMNS, in.cols - col)};
     load_block(call, block);
     run_chain(call, block);
     for (int i = 0; i < in.operand_count - 1; ++i) {
@@ -87,9 +88,9 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
 
 const KernelEntry pack_entry = {phases, items, chain_scratch, run};
 
-// Packing costs 0.2 ns an element of B, 0.7 where it comes from memory. Without it a product loses, for each element and
-// row chunk, 0.02 to 0.1 ns (nn) or 0.04 to 0.1 ns (nt) of 1.6: AVX2, B of 256x256 to 2048x2048. So 16 chunks gain 2 to
-// 5 %. The B of tn is as long as the batch and comes from memory: nothing to gain.
+// Packing costs 0.2 ns an element of B, 0.7 where it comes from memory. Without it a product loses, for each element
+// and row chunk, 0.02 to 0.1 ns (nn) or 0.04 to 0.1 ns (nt) of 1.6: AVX2, B of 256x256 to 2048x2048. So 16 chunks gain
+// 2 to 5 %. The B of tn is as long as the batch and comes from memory: nothing to gain.
 constexpr int64_t PACK_CHUNKS = 16;
 
 Layout operand_layout(Role role, int64_t m, int64_t, int64_t) {
