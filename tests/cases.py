@@ -81,11 +81,6 @@ def moments_finish(x, m, n):
     return Case("moments_finish", [*inputs, *(x.empty(1, n) for _ in range(4))], m, n, (m, 1e-5, 0.1))
 
 
-def moments_apply(x, m, n):
-    inputs = [x.normal(1, n), x.normal(1, n), x.normal(1, n), x.positive(1, n)]
-    return Case("moments_apply", [*inputs, x.empty(1, n), x.empty(1, n)], m, n, (1e-5,))
-
-
 def norm_backward_finish(x, m, n):
     inputs = [x.normal(1, n) for _ in range(5)]
     return Case("norm_backward_finish", [*inputs, *(x.empty(1, n) for _ in range(5))], m, n, (m,))
@@ -135,7 +130,7 @@ def softmax(x, m, n):
 CASES = {
     make.__name__: make
     for make in (
-        product, pointwise, pack, gather, gather_index, moments_finish, moments_apply, norm_backward_finish, layer_norm,
+        product, pointwise, pack, gather, gather_index, moments_finish, norm_backward_finish, layer_norm,
         layer_norm_backward, softmax_cross_entropy, loss, grad_scale, update, tick, softmax,
     )
 }  # fmt: skip

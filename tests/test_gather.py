@@ -75,6 +75,18 @@ def test_gather_without_order_reads_on(backend, real):
     assert_same_bits(gather(backend, data, 60, position=40), data[40:].astype(real))
 
 
+def test_gather_reads_no_row_outside(backend, real):
+    """Orders and positions come from memory that may hold anything; the nearest row that exists is taken."""
+    data = rng(8).integers(0, 100, size=(5, 9))
+    order = np.array([[-1, 10**12, -(2**63), 2**63 - 1, 3]])
+    assert_same_bits(gather(backend, data, 5, order), data[[0, 4, 0, 4, 3]].astype(real))
+    assert_same_bits(gather_index(backend, data, 5, order), data[[0, 4, 0, 4, 3]].astype(np.int32))
+    for position, rows in ((3, [3, 4, 4]), (-2, [0, 0, 0]), (10**12, [4, 4, 4]), (-(2**63), [0, 0, 0])):
+        assert_same_bits(gather(backend, data, 3, position=position), data[rows].astype(real))
+        got = gather_index(backend, data, 3, np.arange(5)[None], position)
+        assert_same_bits(got, data[rows].astype(np.int32))
+
+
 def test_gather_may_repeat_rows(backend, real):
     data = rng(4).normal(size=(5, 9)).astype(real)
     order = np.array([[4, 4, 0, 4, 1, 1]], np.int64)

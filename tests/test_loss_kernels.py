@@ -102,6 +102,25 @@ def test_cross_entropy_options_match_oracle(backend, real, weighted, smoothing):
         check_cross_entropy(backend, x, target, weight, class_weight, smoothing)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("label", [-1, 7, 2**31 - 1, -(2**31)])
+def test_cross_entropy_of_a_label_out_of_range_weighs_nothing(backend, real, label, smoothing):
+    r = rng(8)
+    x, class_weight = normal(r, 70, 7, real), r.uniform(0.1, 2, (1, 7)).astype(real)
+    target, weight = r.integers(0, 7, size=(70, 1)).astype(np.int32), np.ones((70, 1), real)
+    want, got, gradients = metrics(), metrics(), np.empty((2, 70, 7), real)
+    weight[66] = 0
+    target[66] = x[66].argmin()  # not correct
+    run_kernel(backend, "softmax_cross_entropy", [x, target, weight, class_weight, want], 70, 7,
+               [stage("store", out=gradients[0])], [smoothing, 1])  # fmt: skip
+    target[66], weight[66] = label, 1
+    run_kernel(backend, "softmax_cross_entropy", [x, target, weight, class_weight, got], 70, 7,
+               [stage("store", out=gradients[1])], [smoothing, 1])  # fmt: skip
+    assert_same_bits(got, want)
+    assert (gradients[1] == gradients[0]).all()
+    assert not gradients[1, 66].any()
+
+
 def test_cross_entropy_counts_the_first_of_equal_logits(backend, real):
     x = np.array([[1, 1, 0], [1, 1, 0], [0, 2, 2]], real)
     for target, correct in (([0, 0, 1], 3), ([1, 0, 2], 1), ([1, 1, 2], 0)):

@@ -269,6 +269,7 @@ def read_only():
         ([], "run: expected 3 bases, got 0"),
         ([full(4, 5), None, full(4, 5)], "run: expected a buffer for base 1, got None"),
         ([full(4, 5), full(4, 5), full(4, 4)], "run: expected at least 80 bytes in base 2, got 64"),
+        ([full(4, 5), full(4, 5), bytearray(79)], "run: expected at least 80 bytes in base 2, got 79"),
         ([full(4, 5), full(0, 5), full(4, 5)], "run: expected at least 80 bytes in base 1, got 0"),
         ([full(4, 5), full(4, 5)[::-1], full(4, 5)], "run: expected at least 80 bytes in base 1, got 20"),
         ([full(4, 5), full(4, 5), read_only()], "run: expected a writable buffer for base 2, got a read-only .*"),

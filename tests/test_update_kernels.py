@@ -121,6 +121,18 @@ def test_update_clears_the_gradient_only_when_asked(backend, real):
     assert (g[0, 60:] == 1).all()
 
 
+@pytest.mark.parametrize(("updates", "row"), [(-1, 0), (-(2**63), 0), (3, 2), (2**63 - 1, 2)])
+def test_tables_are_read_and_written_inside_only(backend, real, updates, row):
+    """The count of updates comes from memory that may hold anything; the nearest row that exists is taken."""
+    w, g, results = np.ones((1, 3), real), np.ones((1, 3), real), np.full((3, _core.RESULTS), -1.0)
+    hyper = np.stack([hyper_row(1, lr) for lr in (0.5, 0.25, 0.125)])
+    run_update(backend, w, g, [None, None], 1.0, hyper, updates, update_numbers(backend, "sgd", [(0, 3, 0, 0)]))
+    assert (w == 1 - hyper[row, _core.HYPER_INDEX["lr"]]).all()
+    run_kernel(backend, "tick", [counters(updates=updates), metrics(loss=3), None, results], 0, 0, numbers=[0, 0, 0])
+    assert results[row, _core.RESULT["loss"]] == 3
+    assert (np.delete(results, row, axis=0) == -1).all()
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_update_passes_a_nan_on_and_only_to_its_element(backend, real, rule):
     w, g = np.ones((1, 40), real), np.ones((1, 40), real)
