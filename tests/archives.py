@@ -6,6 +6,7 @@ import struct
 import zipfile
 
 import pytest
+
 from dlcore import io
 from dlcore.errors import FileFormatError
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dlcore.data import TextColumn
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -25,6 +26,4 @@ def write(path, content):
 
 def text_column(*values):
     labels = sorted({value for value in values if value is not None})
-    return TextColumn(
-        np.array([labels.index(value) if value is not None else -1 for value in values], np.int32), tuple(labels)
-    )
+    return TextColumn(np.array([labels.index(value) if value is not None else -1 for value in values], np.int32), tuple(labels))

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from dlcore import io
 from dlcore.errors import FileFormatError
 from dlcore.io import load_arrays, save_arrays

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nets in files: what comes back is what was saved, training goes on as if unbroken, and no file does harm."""
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from checks import rng
 from dlcore import io
 

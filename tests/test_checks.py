@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from checks import (
     SIZES,
     TILE_EDGES,

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+
 from dlcore import data
 from dlcore.data import Dataset, split
 from dlcore.data.checks import check_finite
@@ -183,9 +184,7 @@ def test_dataset_keeps_arrays_as_they_are():
 
 
 def test_dataset_flattens_images():
-    grey, colour = (
-        Dataset.from_arrays("mine", np.zeros((4, 5, 6, *rest), np.uint8), [0, 1, 1, 0]) for rest in ((), (3,))
-    )
+    grey, colour = (Dataset.from_arrays("mine", np.zeros((4, 5, 6, *rest), np.uint8), [0, 1, 1, 0]) for rest in ((), (3,)))
     assert grey.x.shape == (4, 30)
     assert grey.image == (5, 6, 1)
     assert colour.x.shape == (4, 90)

@@ -14,9 +14,7 @@ import pytest
 import dlcore as dl
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(dl.__path__, "dlcore.") if not m.name.endswith(("_core", "__main__"))
-)
+MODULES = sorted(m.name for m in pkgutil.walk_packages(dl.__path__, "dlcore.") if not m.name.endswith(("_core", "__main__")))
 # Data, not actions: their one example would repeat another's.
 WITHOUT_EXAMPLE = {"Layer", "Parameter", "Callback", "History", "Progress", "__version__"}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from archives import HEADER, npy_of, refused, zip_of
 from dlcore import errors, io
 from dlcore.errors import DataError, FileFormatError

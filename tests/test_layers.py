@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer through one check: shapes, oracle, gradients, fused equals unfused, both modes, save and load."""
 
-import dlcore as dl
 import numpy as np
-import oracle
 import pytest
+
+import dlcore as dl
+import oracle
 from checks import assert_close, check_gradient, rng
 
 MODES = [(False, False), (True, False), (False, True), (True, True)]  # fuse, record
@@ -48,9 +49,7 @@ def check_layer(make, rows=37, cols=12, training=True):
     assert_close(dx, want_dx, depth=depth, scale=np.abs(want_dx).max() + 1)
     for (name, got), expected in zip(gradients.items(), want_gradients, strict=True):
         (
-            assert_close(
-                got, np.reshape(expected, got.shape), depth=depth, scale=np.abs(want_dx).max() * np.sqrt(rows) + 1
-            ),
+            assert_close(got, np.reshape(expected, got.shape), depth=depth, scale=np.abs(want_dx).max() * np.sqrt(rows) + 1),
             name,
         )
 
@@ -66,9 +65,7 @@ def widened(make, cols):
     """A net around the layer."""
     layer = make()
     out = dl.Net(layer if layer.width() else dl.Sequential(dl.Linear(cols, cols), layer)).out_features
-    return lambda threads: dl.Net(
-        dl.Sequential(dl.Linear(cols, cols), make(), dl.Linear(out, 3)), seed=5, threads=threads
-    )
+    return lambda threads: dl.Net(dl.Sequential(dl.Linear(cols, cols), make(), dl.Linear(out, 3)), seed=5, threads=threads)
 
 
 def check_training_is_the_same_fused_and_unfused(make, rows, cols):

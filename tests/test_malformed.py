@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+
 from archives import HEADER, npy_of, refused, zip_of
 from dlcore import io
 from dlcore.errors import FileFormatError
@@ -178,9 +179,7 @@ def test_load_refuses_a_bomb_before_unfolding_it(tmp_path):
     extra = struct.pack("<HHQQ", 1, 16, size, len(block))
     local = struct.pack("<4s5H3L2H", LOCAL, 45, 0, 8, 0, 33, 0, 0xFFFFFFFF, 0xFFFFFFFF, 5, 20) + name + extra
     central = (
-        struct.pack("<4s6H3L5H2L", CENTRAL, 45, 45, 0, 8, 0, 33, 0, 0xFFFFFFFF, 0xFFFFFFFF, 5, 20, 0, 0, 0, 0, 0)
-        + name
-        + extra
+        struct.pack("<4s6H3L5H2L", CENTRAL, 45, 45, 0, 8, 0, 33, 0, 0xFFFFFFFF, 0xFFFFFFFF, 5, 20, 0, 0, 0, 0, 0) + name + extra
     )
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local) + len(block), 0)
     path.write_bytes(local + block + central + end)

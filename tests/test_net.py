@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The door of the net: what fit, predict, evaluate and step refuse, and that nothing has changed when they do."""
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from checks import rng
 
 X, Y = rng(0).normal(size=(20, 4)).astype(np.float32), rng(1).integers(0, 3, 20)

@@ -2,8 +2,9 @@
 """The oracle against finite differences, published values and its own definitions."""
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 from checks import assert_close, assert_ulps, check_gradient, rng
 
 CONSTANTS = {"leaky_relu": (0.2,), "elu": (1.7,)}

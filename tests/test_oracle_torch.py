@@ -2,8 +2,9 @@
 """The oracle against torch, both in float64."""
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 from checks import rng
 
 CONSTANTS = {"leaky_relu": (0.2,), "elu": (1.7,)}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner's passes: differentiate, fuse, place, cut, and the listing that shows them."""
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from dlcore import ops
 from dlcore.graph import Trace
 from dlcore.plan.differentiate import differentiate
@@ -114,7 +115,7 @@ def test_fuse_never_moves_a_stage_over_an_update_of_its_operand():
     a = trace.append(ops.Scale, trace.value("a", (1, 3)), x=x, numbers=(2.0,))
     trace.append(ops.Accumulate, trace.value("t", (1, 3)), x=x, accumulator=total)
     trace.append(ops.Add, trace.value("b", (1, 3)), x=a, operand=total)
-    assert [c for _, c in chains(fuse(trace.nodes, ROW_MAJOR))][0] == ["scale", "store"]
+    assert next(c for _, c in chains(fuse(trace.nodes, ROW_MAJOR))) == ["scale", "store"]
 
 
 def test_fuse_never_reads_a_value_from_memory_inside_the_chain_that_makes_it():

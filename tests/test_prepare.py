@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+
 from datasets import shared, text_column, write
 from dlcore import data
 from dlcore.data import Dataset, Schema, Table, load, prepare, split

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from datasets import text_column
 from dlcore.data import Center, Standardize, Table, TableEncoder, TargetScaler, Unscaled, preprocess
 from dlcore.errors import DataError
@@ -173,9 +174,7 @@ def test_fit_refuses_values_whose_squares_overflow():
 
 
 def test_misuse_is_explained():
-    with pytest.raises(
-        DataError, match="expected none, center or standardize, got 'standardise'; did you mean 'standardize'"
-    ):
+    with pytest.raises(DataError, match="expected none, center or standardize, got 'standardise'; did you mean 'standardize'"):
         preprocess.by_name("standardise")
     with pytest.raises(DataError, match="expected per='feature' or per='channel', got 'row'"):
         Standardize("row")

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+
 from datasets import shared, write
 from dlcore import data
 from dlcore.data import read_csv, read_idx

@@ -3,9 +3,10 @@
 
 import os
 
-import dlcore as dl
 import numpy as np
 import pytest
+
+import dlcore as dl
 from checks import rng
 
 if os.environ.get("DLCORE_REQUIRE_PEERS"):
@@ -48,9 +49,7 @@ def pair(norm, dtype):
         torch.nn.Linear(20, 32), *theirs(32), torch.nn.Tanh(), torch.nn.Linear(32, 16), *theirs(16), torch.nn.ReLU(),
         torch.nn.Linear(16, 5),
     ).to(getattr(torch, dtype))  # fmt: skip
-    if (
-        norm == "batch_norm"
-    ):  # the gradient of these biases is zero; PyTorch's is noise that Adagrad divides by its root
+    if norm == "batch_norm":  # the gradient of these biases is zero; PyTorch's is noise that Adagrad divides by its root
         for i in (0, 3):
             other[i].bias.requires_grad_(False)
     with torch.no_grad():

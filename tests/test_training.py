@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole nets: gradients against finite differences, bits that never change, weights, accumulation, freezing, the loop."""
 
-import dlcore as dl
 import numpy as np
-import oracle
 import pytest
+
+import dlcore as dl
+import oracle
 from checks import assert_close, check_gradient, rng
 from test_layers import describe
 

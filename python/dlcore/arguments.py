@@ -24,9 +24,7 @@ def positive_int(who: str, value, minimum: int = 1) -> int:
     return number
 
 
-def finite_float(
-    who: str, value, minimum: float | None = None, maximum: float | None = None, exclusive: bool = False
-) -> float:
+def finite_float(who: str, value, minimum: float | None = None, maximum: float | None = None, exclusive: bool = False) -> float:
     """A finite number in [minimum, maximum]; ``exclusive`` leaves out the minimum."""
     bounds = []
     if minimum is not None:

@@ -81,9 +81,7 @@ def _same(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
 def _restore_training(net, text: dict, arrays) -> None:
     from .train.step import Training
 
-    training = Training(
-        net, _rebuilt(LOSSES, text["loss"]), optimizer_from_config(text["optimizer"]), text["accumulate"]
-    )
+    training = Training(net, _rebuilt(LOSSES, text["loss"]), optimizer_from_config(text["optimizer"]), text["accumulate"])
     training.updates, training.draws = int(text["updates"]), int(text["draws"])
     for name, array in training.arrays.items():
         saved = _same(name, arrays[f"training/{name}"], net.dtype)

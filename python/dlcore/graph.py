@@ -160,18 +160,8 @@ class Trace:
         unknown = set(kept) - set(op.signature)
         if unknown:
             raise TypeError(f"{op.__name__}: expected operands {tuple(op.signature)}, got {sorted(unknown)}")
-        self.nodes.append(
-            Node(
-                op,
-                kept,
-                value,
-                tuple(float(n) for n in numbers),
-                function,
-                random_op,
-                self.section,
-                context=context or {},
-            )  # fmt: skip
-        )
+        numbers = tuple(float(n) for n in numbers)
+        self.nodes.append(Node(op, kept, value, numbers, function, random_op, self.section, context=context or {}))
         return value
 
 

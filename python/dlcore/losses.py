@@ -72,9 +72,7 @@ class SoftmaxCrossEntropy(Loss):
         if self.class_weight is not None:
             if len(self.class_weight) != prediction.cols:
                 raise ValueError(f"{self!r}: expected {prediction.cols} class weights, got {len(self.class_weight)}")
-            weights = prediction.trace.value(
-                "class_weight", (1, prediction.cols), kind="constant", constant=self.class_weight
-            )
+            weights = prediction.trace.value("class_weight", (1, prediction.cols), kind="constant", constant=self.class_weight)
         ops.softmax_cross_entropy(prediction, target, weight, weights, self.label_smoothing, gradient)
 
     def options(self):

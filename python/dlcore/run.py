@@ -57,9 +57,7 @@ def vjp(layer_or_loss, *inputs, training: bool = False, seed: int = 0):
         return _loss_vjp(layer_or_loss, arrays, dtype)
     layer = getattr(layer_or_loss, "layer", layer_or_loss)
     if not hasattr(layer, "forward") or len(arrays) != 1:
-        raise TypeError(
-            f"vjp: expected a layer with one input or a loss, got {type(layer).__name__} with {len(arrays)}"
-        )
+        raise TypeError(f"vjp: expected a layer with one input or a loss, got {type(layer).__name__} with {len(arrays)}")
     return _layer_vjp(layer, np.ascontiguousarray(arrays[0], dtype=dtype), dtype, training, seed)
 
 

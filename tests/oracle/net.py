@@ -113,9 +113,7 @@ def _batch_norm(x, run, gamma, beta, running_mean, running_var, momentum=0.1, ep
         return y, _with_parameters(lambda dy: ops.batch_norm_backward(dy, x, gamma, eps), (gamma, beta))
     y = ops.batch_norm_evaluation(x, gamma, beta, running_mean, running_var, eps)
     mean, var = running_mean.copy(), running_var.copy()
-    return y, _with_parameters(
-        lambda dy: ops.batch_norm_evaluation_backward(dy, x, gamma, mean, var, eps), (gamma, beta)
-    )
+    return y, _with_parameters(lambda dy: ops.batch_norm_evaluation_backward(dy, x, gamma, mean, var, eps), (gamma, beta))
 
 
 def _layer_norm(x, run, gamma=None, beta=None, eps=1e-5):

@@ -55,9 +55,7 @@ class TableEncoder:
         ]
         if not self.features:
             raise DataError(
-                expected(
-                    "TableEncoder", "a column that describes the rows", f"{len(self._columns)} columns, none of use"
-                )
+                expected("TableEncoder", "a column that describes the rows", f"{len(self._columns)} columns, none of use")
             )
         return self
 

@@ -92,9 +92,7 @@ class Unscaled:
         """The fitted object of this class that `to_dict` described; DataError when the state is not of that form."""
         made = from_dict(state)
         if not isinstance(made, cls):
-            raise DataError(
-                expected(cls.__name__, f"the state of a {cls.__name__}", f"that of a {type(made).__name__}")
-            )
+            raise DataError(expected(cls.__name__, f"the state of a {cls.__name__}", f"that of a {type(made).__name__}"))
         return made
 
     def _scale(self, std):

@@ -45,8 +45,7 @@ def source_kind(
     kind = name if name in NAMED else next(by_ending, None)
     if kind is None:
         raise ValueError(
-            expected("load", f"{', '.join(NAMED)} or a .csv, .csv.gz or .npz file", describe(source))
-            + suggest(source, NAMED)
+            expected("load", f"{', '.join(NAMED)} or a .csv, .csv.gz or .npz file", describe(source)) + suggest(source, NAMED)
         )
     if test is not None and (kind in NAMED or source_kind(test) != kind):
         which = "no" if kind in NAMED else f"a .{kind}"
@@ -113,9 +112,7 @@ def load(
     x, y, x_test, y_test = read_npz(source)
     if test is not None:
         if x_test is not None:
-            raise DataError(
-                expected("load", f"no test file, as {describe_path(source)} holds x_test", describe_path(test))
-            )
+            raise DataError(expected("load", f"no test file, as {describe_path(source)} holds x_test", describe_path(test)))
         x_test, y_test, _, _ = read_npz(test)
     return Dataset.from_arrays(name, x, y, x_test, y_test, task=task, allow_nonfinite=allow_nonfinite)
 
@@ -125,8 +122,7 @@ def read_npz(path: str | os.PathLike[str], need_y: bool = True) -> tuple[np.ndar
     arrays = load_arrays(path)
     who = f"load({describe_path(path)})"
     x, x_test, y_test = (
-        _one_of(arrays, keys, who, need)
-        for keys, need in ((_X_KEYS, True), (_X_TEST_KEYS, False), (_Y_TEST_KEYS, False))
+        _one_of(arrays, keys, who, need) for keys, need in ((_X_KEYS, True), (_X_TEST_KEYS, False), (_Y_TEST_KEYS, False))
     )
     return x, _one_of(arrays, _Y_KEYS, who, need_y), x_test, y_test
 

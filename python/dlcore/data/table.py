@@ -143,9 +143,7 @@ def _header(row, who):
     for place, name in enumerate(names):
         if not name:
             raise FileFormatError(
-                expected(
-                    who, f"a name for column {place + 1}", "none", hint="is it an index? write the file without it"
-                )
+                expected(who, f"a name for column {place + 1}", "none", hint="is it an index? write the file without it")
             )
         if name in names[:place]:
             raise FileFormatError(expected(who, "different column names", f"{describe(name)} twice"))

@@ -86,8 +86,7 @@ def encode_labels(who: str, y: np.ndarray, classes: list) -> np.ndarray:
         label = labels[codes < 0][0].item()
         row = int(np.flatnonzero(y == label)[0]) + 1 if label == label else int(np.flatnonzero(y != y)[0]) + 1
         raise DataError(
-            expected(who, f"one of the labels {listed(classes)}", f"{describe(label)} in row {row}")
-            + suggest(label, classes)
+            expected(who, f"one of the labels {listed(classes)}", f"{describe(label)} in row {row}") + suggest(label, classes)
         )
     return codes[places.reshape(-1)]
 

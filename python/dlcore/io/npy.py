@@ -50,9 +50,7 @@ def read_array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
     dtype, fortran_order, shape = _parse(header, what)
     count = math.prod(shape)
     if count * dtype.itemsize != size - length:
-        raise FileFormatError(
-            expected(what, f"{count} elements of {dtype} as the header says", f"{size - length} bytes")
-        )
+        raise FileFormatError(expected(what, f"{count} elements of {dtype} as the header says", f"{size - length} bytes"))
     block = np.empty(count * dtype.itemsize, np.uint8)
     read_into(stream, memoryview(block), what)
     _check_elements(block, dtype, what)
@@ -88,9 +86,7 @@ def _parse(header, what):
     groups = found.groups() if found else ()
     fields = dict(zip(groups[::2], groups[1::2], strict=True))
     if set(fields) != {"descr", "fortran_order", "shape"}:
-        raise FileFormatError(
-            expected(what, "a .npy header with a plain dtype, fortran_order and shape", describe(header))
-        )
+        raise FileFormatError(expected(what, "a .npy header with a plain dtype, fortran_order and shape", describe(header)))
     descr = re.fullmatch(_DESCR, fields["descr"])
     shape = re.fullmatch(_SHAPE, fields["shape"])
     if not descr or not shape or fields["fortran_order"] not in ("True", "False"):

@@ -88,8 +88,7 @@ class Residual(Layer):
         short = x if self.projection is None else self.child(x, "projection", self.projection)
         if short.shape != y.shape:
             raise ValueError(
-                f"expected a body that keeps {short.cols} columns, got {y.cols}; "
-                f"pass projection=Linear({x.cols}, {y.cols})"
+                f"expected a body that keeps {short.cols} columns, got {y.cols}; pass projection=Linear({x.cols}, {y.cols})"
             )
         return ops.add(y, short)
 

@@ -55,14 +55,10 @@ def batch_norm(x: Value, gamma, beta, running_mean, running_var, eps: float, mom
     out = {"gamma": g, "beta": b, "scale": scale, "shift": shift, "rstd": rstd, "center": center}
     if t.training:
         if x.rows < 2:
-            raise ValueError(
-                "expected at least 2 rows for batch statistics, got 1; use LayerNorm or a larger batch_size"
-            )
+            raise ValueError("expected at least 2 rows for batch statistics, got 1; use LayerNorm or a larger batch_size")
         mean, m2 = columns(t, "mean", x), columns(t, "m2", x)
         t.append(Moments, x=x, out=mean, out2=m2)
-        t.append(
-            MomentsFinish, mean=mean, m2=m2, running_mean=rm, running_var=rv, numbers=(x.rows, eps, momentum), **out
-        )
+        t.append(MomentsFinish, mean=mean, m2=m2, running_mean=rm, running_var=rv, numbers=(x.rows, eps, momentum), **out)
     else:
         mean = rm
         t.append(MomentsFinish, mean=rm, m2=rv, numbers=(1, eps, 0), **out)

@@ -24,9 +24,7 @@ def unfused(nodes: Iterable[Node]) -> list[Node]:
     for node in nodes:
         if issubclass(node.op, Stage):
             chain = (node, *_stores(node.value)) if node.op is not Accumulate else (node,)
-            kernels.append(
-                Node(Pointwise, {"x": node.operands["x"]}, node.operands["x"], section=node.section, chain=chain)
-            )
+            kernels.append(Node(Pointwise, {"x": node.operands["x"]}, node.operands["x"], section=node.section, chain=chain))
         else:
             kernels.append(replace(node, chain=_stores(node.value)))
     return kernels

@@ -19,9 +19,7 @@ def listing(sections: list[tuple[str, Section]], offset_of, bytes_of, arenas: di
             mode = "serial" if section.serial else f"chunks {section.outer}" if section.outer else ""
             number += 1
             text = f"{number:3d}{bar} {_node(node, offset_of)}"
-            lines.append(
-                f"{text:<118s} {bytes_of(node):>10,d} B {flops(node):>12,.0f} flop  {mode if i == 0 else ''}".rstrip()
-            )
+            lines.append(f"{text:<118s} {bytes_of(node):>10,d} B {flops(node):>12,.0f} flop  {mode if i == 0 else ''}".rstrip())
     total = ", ".join(f"{arena} {size:,d} B" for arena, size in arenas.items())
     lines.append(f"arenas: {total}")
     lines.append(f"calls {counts['calls']}, bytes {counts['bytes']:,d}, flops {counts['flops']:,.0f}")

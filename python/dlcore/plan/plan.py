@@ -49,9 +49,7 @@ class Plan:
         self.constants = self._pack_constants(nodes)
         own = {n: backend.scratch(self._lowering.instruction(n)) for n in nodes}
         self.parts = tuple(dict.fromkeys(n.section for n in nodes))
-        self.sections = [
-            (part, s) for part in self.parts for s in _cut([n for n in nodes if n.section == part], own, record)
-        ]
+        self.sections = [(part, s) for part in self.parts for s in _cut([n for n in nodes if n.section == part], own, record)]
         self.blocks = self._blocks(own, replay)
         self._offsets, self.scratch_bytes = place(self.blocks)
         self.instructions = {n: self._lower(n, own[n]) for _, s in self.sections for n in s.nodes}
@@ -123,9 +121,7 @@ class Plan:
         return self._lowering.instruction(node, (self._offsets[node], scratch_bytes) if scratch_bytes else None)
 
     def _record(self, part: str, record: bool) -> list:
-        sections = [
-            ([self.instructions[n] for n in s.nodes], s.serial, s.outer) for name, s in self.sections if name == part
-        ]
+        sections = [([self.instructions[n] for n in s.nodes], s.serial, s.outer) for name, s in self.sections if name == part]
         if record:
             return [self._backend.record(sections)] if sections else []
         return [self._backend.record([s]) for s in sections]
