@@ -16,7 +16,10 @@
 #include "runtime/recording.h"
 
 namespace py = pybind11;
+
 using namespace py::literals;
+
+#include "bindings_memory.h"  // after pybind11, which only this file includes
 
 namespace dlcore {
 namespace {
@@ -175,61 +178,6 @@ void bind_instructions(py::module_& m) {
       .def_readwrite("scratch", &OwnedInstruction::scratch);
 }
 
-// ---- memory
-
-struct Arena {
-  explicit Arena(int64_t size) : memory(allocate_memory(size)), bytes(size) {}
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { free_memory(memory, bytes); }
-  char* memory;
-  int64_t bytes;
-};
-
-const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
-
-// The memory of a Python object, held while this lives.
-class HeldBase {
- public:
-  HeldBase(py::handle object, int64_t index, bool written) {
-    const std::string who =
-        message("run: expected a ", written ? "writable " : "", "buffer for base ", index, ", got ");
-    if (py::isinstance<Arena>(object)) {
-      const Arena& arena = object.cast<const Arena&>();
-      base_ = {arena.memory, 0, arena.bytes};
-    } else if (PyObject_CheckBuffer(object.ptr())) {
-      hold_buffer(object, who, written);
-    } else if (py::hasattr(object, "__array_interface__")) {
-      hold_buffer(py::module_::import("numpy").attr("asarray")(object), who, written);  // a view of its memory
-    } else {
-      throw py::type_error(who + type_name(object));
-    }
-  }
-  HeldBase(const HeldBase&) = delete;
-  HeldBase& operator=(const HeldBase&) = delete;
-  ~HeldBase() {
-    if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
-  }
-  const Base& base() const { return base_; }
-
- private:
-  void hold_buffer(py::handle object, const std::string& who, bool written) {
-    if (PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_STRIDED_RO) != 0) throw py::error_already_set();
-    if (written && buffer_.readonly) {
-      PyBuffer_Release(&buffer_);
-      throw std::invalid_argument(message(who, "a read-only ", type_name(object)));
-    }
-    base_ = {static_cast<char*>(buffer_.buf), 0, buffer_.itemsize};
-    for (int d = 0; d < buffer_.ndim; ++d) {
-      if (buffer_.shape[d] == 0) return void(base_.low = base_.high = 0);
-      (buffer_.strides[d] < 0 ? base_.low : base_.high) += (buffer_.shape[d] - 1) * buffer_.strides[d];
-    }
-  }
-
-  Py_buffer buffer_{};
-  Base base_{};
-};
-
 // ---- backend
 
 template <class T>
@@ -281,31 +229,6 @@ class CoreBackend {
     return std::unique_ptr<Recording>(host.record(made.data(), int32_t(made.size())));
   }
 
-  void run(const py::iterable& program, const py::sequence& bases, int32_t threads) {
-    CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
-    const std::vector<HeldProgram> held = hold_program(program);
-    std::vector<Program> programs;
-    std::vector<ArenaNeed> needs;
-    for (const HeldProgram& part : held) {
-      programs.push_back({part.recordings.data(), int32_t(part.recordings.size()), part.times});
-      for (const Recording* recording : part.recordings) merge(needs, recording->arenas);
-    }
-    std::vector<std::unique_ptr<HeldBase>> holders;
-    const std::vector<char*> addresses = hold_bases(needs, bases, holders);
-    const py::gil_scoped_release release;
-    host.run(programs.data(), int32_t(programs.size()), addresses.data(), threads);
-  }
-
-  HostKernels kernels;
-  std::string isa, real;
-  HostBackend host;
-
- private:
-  static DType real_of(const std::string& name) {
-    constexpr const char* names[] = {"float32", "float64"};
-    return parse<DType>("real", names, name);
-  }
-
   std::vector<HeldProgram> hold_program(const py::iterable& program) const {
     std::vector<HeldProgram> held;
     for (py::handle item : program) {
@@ -323,20 +246,67 @@ class CoreBackend {
     return held;
   }
 
-  static std::vector<char*> hold_bases(const std::vector<ArenaNeed>& needs, const py::sequence& bases,
-                                       std::vector<std::unique_ptr<HeldBase>>& holders) {
-    std::vector<Base> found(needs.size(), Base{});
-    for (size_t i = 0; i < needs.size() && i < bases.size(); ++i) {
-      const py::object object = bases[i];
-      if (!needs[i].used || object.is_none()) continue;
-      holders.push_back(std::make_unique<HeldBase>(object, int64_t(i), needs[i].written));
-      found[i] = holders.back()->base();
-    }
-    check_bases(needs, found, int64_t(bases.size()));
-    std::vector<char*> addresses;
-    for (const Base& base : found) addresses.push_back(base.address);
-    return addresses;
+  HostKernels kernels;
+  std::string isa, real;
+  HostBackend host;
+
+ private:
+  static DType real_of(const std::string& name) {
+    constexpr const char* names[] = {"float32", "float64"};
+    return parse<DType>("real", names, name);
   }
+};
+
+// A program with the memory it runs over, held from run to run: only what changes is looked at again.
+class Prepared {
+ public:
+  Prepared(py::object backend, const py::iterable& program, const py::sequence& bases)
+      : owner_(std::move(backend)), backend_(owner_.cast<CoreBackend&>()), held_(backend_.hold_program(program)) {
+    for (const HeldProgram& part : held_) {
+      programs_.push_back({part.recordings.data(), int32_t(part.recordings.size()), part.times});
+      for (const Recording* recording : part.recordings) merge(needs_, recording->arenas);
+    }
+    count_ = int64_t(bases.size());
+    objects_.resize(bases.size()), holders_.resize(bases.size()), found_.resize(needs_.size());
+    for (size_t i = 0; i < bases.size(); ++i) hold(i, bases[i]);
+  }
+
+  void set(int64_t index, const py::object& base) {
+    CHECK_ARG(index >= 0 && index < count_, "set: expected a base in [0, ", count_, "), got ", index);
+    if (base.is(objects_[size_t(index)])) return;
+    hold(size_t(index), base);
+  }
+
+  void run(int32_t threads) {
+    CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
+    check_bases(needs_, found_, count_);
+    std::vector<char*> addresses;
+    for (const Base& base : found_) addresses.push_back(base.address);
+    const py::gil_scoped_release release;
+    backend_.host.run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+  }
+
+ private:
+  void hold(size_t i, py::object object) {
+    if (i < needs_.size()) {
+      holders_[i].reset(), found_[i] = Base{};
+      if (needs_[i].used && !object.is_none()) {
+        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written);
+        found_[i] = holders_[i]->base();
+      }
+    }
+    objects_[i] = std::move(object);
+  }
+
+  py::object owner_;
+  CoreBackend& backend_;
+  std::vector<HeldProgram> held_;
+  std::vector<Program> programs_;
+  std::vector<ArenaNeed> needs_;
+  int64_t count_ = 0;
+  std::vector<py::object> objects_;
+  std::vector<std::unique_ptr<HeldBase>> holders_;
+  std::vector<Base> found_;
 };
 
 py::dict formulas(const Formula* list, int32_t count, bool flag) {
@@ -415,7 +385,21 @@ void bind_backend(py::module_& m) {
             }
           },
           "bytes"_a)
-      .def("run", &CoreBackend::run, "program"_a, "bases"_a, "threads"_a = 1);
+      .def(
+          "run",
+          [](py::object self, const py::iterable& program, const py::sequence& bases, int32_t threads) {
+            Prepared(std::move(self), program, bases).run(threads);
+          },
+          "program"_a, "bases"_a, "threads"_a = 1)
+      .def(
+          "prepare",
+          [](py::object self, const py::iterable& program, const py::sequence& bases) {
+            return std::make_unique<Prepared>(std::move(self), program, bases);
+          },
+          "program"_a, "bases"_a);
+  bind_class<Prepared>(m, "Prepared")
+      .def("set", &Prepared::set, "index"_a, "base"_a)
+      .def("run", &Prepared::run, "threads"_a = 1);
 }
 
 // ---- the machine
@@ -434,6 +418,18 @@ py::dict cpu_info() {
 py::dict cuda_info() {
   return py::dict("built"_a = false, "available"_a = false, "architectures"_a = py::list(), "devices"_a = py::list(),
                   "reason"_a = cuda_absence());
+}
+
+// Is every number of a C-contiguous float32 or float64 array finite?
+bool all_finite(const py::buffer& array) {
+  const py::buffer_info info = array.request();
+  CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), "all_finite: expected a C-contiguous array, got strides");
+  if (info.format == py::format_descriptor<float>::format()) {
+    return finite(static_cast<const float*>(info.ptr), info.size);
+  }
+  CHECK_ARG(info.format == py::format_descriptor<double>::format(), "all_finite: expected float32 or float64, got ",
+            info.format);
+  return finite(static_cast<const double*>(info.ptr), info.size);
 }
 
 // ---- the probes of the benchmarks
@@ -463,6 +459,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   dlcore::bind_instructions(m);
   dlcore::bind_backend(m);
   m.def("cpu_info", &dlcore::cpu_info);
+  m.def("all_finite", &dlcore::all_finite, "array"_a);
   m.def("cuda_info", &dlcore::cuda_info);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);

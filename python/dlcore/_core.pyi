@@ -255,7 +255,26 @@ class Backend:
         running, it does not wait but uses one thread; the results have the same bits.
         """
 
+    def prepare(self, program: Iterable[tuple[Iterable[Recording], int]], bases: Sequence[Any]) -> Prepared:
+        """A program with its bases held, for many runs of the same."""
+
+@final
+class Prepared:
+    """A program over bases that are held from run to run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """TypeError: Backend.prepare makes them."""
+
+    def set(self, index: int, base: Any) -> None:
+        """Hold another base from now on."""
+
+    def run(self, threads: int = 1) -> None:
+        """As Backend.run; ValueError where a base is missing or too small."""
+
 def cpu_info() -> _CpuInfo: ...
+def all_finite(array: Any) -> bool:
+    """Is every number of a C-contiguous float32 or float64 array finite?"""
+
 def cuda_info() -> _CudaInfo: ...
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""

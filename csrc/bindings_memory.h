@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory of Python objects: arenas of ours, and buffers of others, held while C++ reads or writes them. Part of
+// bindings.cpp, the only file that includes it.
+#pragma once
+
+namespace dlcore {
+namespace {
+
+struct Arena {
+  explicit Arena(int64_t size) : memory(allocate_memory(size)), bytes(size) {}
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { free_memory(memory, bytes); }
+  char* memory;
+  int64_t bytes;
+};
+
+const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+// The memory of a Python object, held while this lives.
+class HeldBase {
+ public:
+  HeldBase(py::handle object, int64_t index, bool written) {
+    const std::string who =
+        message("run: expected a ", written ? "writable " : "", "buffer for base ", index, ", got ");
+    if (py::isinstance<Arena>(object)) {
+      const Arena& arena = object.cast<const Arena&>();
+      base_ = {arena.memory, 0, arena.bytes};
+    } else if (PyObject_CheckBuffer(object.ptr())) {
+      hold_buffer(object, who, written);
+    } else if (py::hasattr(object, "__array_interface__")) {
+      hold_buffer(py::module_::import("numpy").attr("asarray")(object), who, written);  // a view of its memory
+    } else {
+      throw py::type_error(who + type_name(object));
+    }
+  }
+  HeldBase(const HeldBase&) = delete;
+  HeldBase& operator=(const HeldBase&) = delete;
+  ~HeldBase() {
+    if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  }
+  const Base& base() const { return base_; }
+
+ private:
+  void hold_buffer(py::handle object, const std::string& who, bool written) {
+    if (PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_STRIDED_RO) != 0) throw py::error_already_set();
+    if (written && buffer_.readonly) {
+      PyBuffer_Release(&buffer_);
+      throw std::invalid_argument(message(who, "a read-only ", type_name(object)));
+    }
+    base_ = {static_cast<char*>(buffer_.buf), 0, buffer_.itemsize};
+    for (int d = 0; d < buffer_.ndim; ++d) {
+      if (buffer_.shape[d] == 0) return void(base_.low = base_.high = 0);
+      (buffer_.strides[d] < 0 ? base_.low : base_.high) += (buffer_.shape[d] - 1) * buffer_.strides[d];
+    }
+  }
+
+  Py_buffer buffer_{};
+  Base base_{};
+};
+
+// x - x is 0 for every finite x; sums of lanes that are not zero or NaN tell.
+template <class T>
+bool finite(const T* x, int64_t count) {
+  constexpr int64_t BLOCK = 4096;
+  for (int64_t begin = 0; begin < count; begin += BLOCK) {
+    const int64_t end = std::min(count, begin + BLOCK);
+    bool all = true;
+    for (int64_t i = begin; i < end; ++i) all &= x[i] - x[i] == T(0);
+    if (!all) return false;
+  }
+  return true;
+}
+
+}  // namespace
+}  // namespace dlcore
