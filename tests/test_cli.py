@@ -59,7 +59,8 @@ def people(rows, seed=0):
     for age, height, city in zip(rng.uniform(20, 80, rows), rng.normal(170, 10, rows), rng.choice(3, rows), strict=True):
         income = age / 10 + 2 * city
         gap = "?" if rng.random() < 0.1 else f"{height:.1f}"
-        table.append([f"{age:.2f}", gap, ("Oslo", "Rome", "Lima")[city], "high" if income > 7 else "low", f"{1000 * income:.1f}"])
+        label = "high" if income > 7 else "low"
+        table.append([f"{age:.2f}", gap, ("Oslo", "Rome", "Lima")[city], label, f"{1000 * income:.1f}"])
     return ["age", "height", "city", "income", "euros"], table
 
 
@@ -90,7 +91,7 @@ def folder(tmp_path_factory):
 def trained(folder):
     """Folders of a classification and a regression run."""
     for name in ("people", "prices"):
-        arguments = ["train", folder / f"{name}.csv", "--out", folder / name, "--layers", "32", "--epochs", "20", "--quiet"]
+        arguments = ["train", folder / f"{name}.csv", "--out", folder / name, "--layers", "32", "--epochs", "80", "--quiet"]
         assert main([*map(str, arguments), "--dropout", "0"]) == 0
     return folder
 
@@ -193,7 +194,7 @@ def test_cuda_that_is_not_there_is_wrong_use(cli):
 
 
 def test_bad_files_are_one_line_and_status_1(cli, tmp_path, trained):
-    header, rows = people(30)
+    _, rows = people(30)
     one = write_csv(tmp_path / "one.csv", ["age", "income"], [[r[0], "low"] for r in rows])
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 50)[:-12])
     np.savez(tmp_path / "nan.npz", x=np.full((20, 2), np.nan), y=np.arange(20) % 2)
@@ -242,7 +243,7 @@ def test_train_prints_one_json_object(cli):
     assert (result["epochs"], result["seed"], result["threads"], result["device"]) == (3, 2, 1, "cpu")
     assert result["test_r2"] is None and result["test_accuracy"] > 0.8
     assert result["training_rows"] + result["validation_rows"] + result["test_rows"] == 1797
-    assert "given     epochs 3, seed 2, threads 1" in err and "epoch 3/3" in err and "chosen    layers" in err
+    assert "given     epochs 3, seed 2, threads 1" in err and "epoch 3/3" in err and "chosen    preprocess" in err
 
 
 def test_train_tells_people_what_was_chosen_and_reached(cli):
@@ -309,7 +310,7 @@ def test_out_keeps_net_configuration_log_and_curves(trained):
     configuration = json.loads((trained / "people" / "config.json").read_text())
     assert configuration["layers"] == [32] and configuration["dropout"] == 0 and configuration["optimizer"] == "adamw"
     log = list(csv.DictReader(io.StringIO((trained / "people" / "log.csv").read_text())))
-    assert [int(row["epoch"]) for row in log] == list(range(1, 21))
+    assert [int(row["epoch"]) for row in log] == list(range(1, 81))
     assert {"loss", "validation_loss", "validation_accuracy", "lr", "seconds"} <= set(log[0])
 
 

@@ -3,6 +3,7 @@
 
 import inspect
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import dlcore as dl
 from dlcore import defaults
 from dlcore.defaults import Settings, choose
+from dlcore.layers.activations import Activation
 
 SIZES = [(2, 1), (3, 5), (127, 8), (1294, 64), (14_861, 8), (29_305, 107), (54_000, 784), (10_000_000, 10_000)]
 
@@ -30,8 +32,8 @@ def test_defaults_see_no_name_of_a_data_set():
 
 def test_what_is_given_stays():
     given = {
-        "preprocess": "center", "layers": (8,), "activation": "tanh", "batch_norm": False, "dropout": 0.25, "init": "orthogonal",
-        "optimizer": "momentum", "lr": 0.5, "schedule": "step", "weight_decay": 0.125,
+        "preprocess": "center", "layers": (8,), "activation": "tanh", "batch_norm": False, "dropout": 0.25,
+        "init": "orthogonal", "optimizer": "momentum", "lr": 0.5, "schedule": "step", "weight_decay": 0.125,
         "label_smoothing": 0.0625, "epochs": 7, "batch_size": 3,
     }  # fmt: skip
     assert choose("classification", 100, 4, **given) == Settings(task="classification", **given)
@@ -46,6 +48,10 @@ def test_the_rate_follows_optimizer_and_batch_size():
 
 def test_a_batch_of_one_row_has_no_batch_norm():
     assert not choose("classification", 1000, 4, batch_size=1).batch_norm
+
+
+def test_few_rows_have_epochs_for_a_thousand_updates():
+    assert [choose("classification", rows, 4).epochs for rows in (100, 1294, 20_000, 54_000, 10**6)] == [1000, 100, 50, 19, 10]
 
 
 def test_an_unknown_field_is_an_error():
@@ -70,9 +76,7 @@ def test_init_auto_follows_the_activation(activation, init):
 
 
 def test_every_activation_and_init_has_a_name():
-    assert {kind.__name__ for kind in defaults.ACTIVATIONS.values()} == {
-        kind.__name__ for kind in vars(dl).values() if isinstance(kind, type) and issubclass(kind, dl.layers.activations.Activation)
-    }
+    assert set(defaults.ACTIVATIONS.values()) == set(Activation.__subclasses__())
     assert {name.replace("-", "_") for name in defaults.INITS} == {"auto", *dl.init.NAMES}
     for name in defaults.INITS:
         assert choose("classification", 1000, 4, init=name).layer(4, 3)
@@ -83,7 +87,7 @@ def test_schedules_begin_high_and_never_rise_after_warm_up(schedule):
     chosen = choose("classification", 1000, 4, schedule=schedule, epochs=20, lr=1.0)
     rates = [chosen.make_optimizer().row(update, 10)["lr"] for update in range(200)]
     assert max(rates) == 1.0 and all(math.isfinite(r) and r >= 0 for r in rates)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert (rates[-1] < 0.2) == (schedule != "constant")
 
 

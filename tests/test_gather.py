@@ -81,7 +81,7 @@ def test_gather_reads_no_row_outside(backend, real):
     order = np.array([[-1, 10**12, -(2**63), 2**63 - 1, 3]])
     assert_same_bits(gather(backend, data, 5, order), data[[0, 4, 0, 4, 3]].astype(real))
     assert_same_bits(gather_index(backend, data, 5, order), data[[0, 4, 0, 4, 3]].astype(np.int32))
-    for position, rows in ((3, [3, 4, 4]), (-2, [0, 0, 0]), (10**12, [4, 4, 4]), (-(2**63), [0, 0, 0])):
+    for position, rows in ((3, [3, 4, 4]), (-2, [0, 0, 0]), (2**63 - 1, [4, 4, 4]), (-(2**63), [0, 0, 0])):
         assert_same_bits(gather(backend, data, 3, position=position), data[rows].astype(real))
         got = gather_index(backend, data, 3, np.arange(5)[None], position)
         assert_same_bits(got, data[rows].astype(np.int32))

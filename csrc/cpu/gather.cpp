@@ -21,9 +21,9 @@ static int64_t clamp(int64_t i, int64_t n) { return max(0, min(i, n - 1)); }
 static Source open_source(const Call& call) {
   const View* operands = call.instruction->operands;
   const int64_t* order = at<const int64_t>(call, operands[1]);
-  return {&operands[0], at<const char>(call, operands[0]), order,
-          at<const int64_t>(call, operands[2])[counter_position],
-          order ? operands[1].rows * operands[1].cols : operands[0].rows};
+  const int64_t rows = order ? operands[1].rows * operands[1].cols : operands[0].rows;
+  const int64_t position = at<const int64_t>(call, operands[2])[counter_position];
+  return {&operands[0], at<const char>(call, operands[0]), order, min(position, rows), rows};
 }
 
 // Element (row of the batch, column) of the data.

@@ -32,7 +32,6 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], dict[str, Any], float]] = {
 }
 SCHEDULES = ("constant", "cosine", "step", "exponential", "inverse")
 PREPROCESS = ("squash", "standardize", "center", "none")
-WIDE = 256  # columns from which the net is wider
 LINEAR = 3.0  # standard deviations within which squashed inputs stay about linear
 INITS = ("auto", *(name.replace("_", "-") for name in initializers.NAMES))
 
@@ -131,23 +130,22 @@ def choose(task: str, rows: int, columns: int, **given: Any) -> Settings:
     >>> choose("classification", 1294, 64, layers=(8,)).layers
     (8,)
     """
-    epochs = given.get("epochs", _epochs(rows))
     batch_size = given.get("batch_size", min(128, rows))
+    epochs = given.get("epochs", _epochs(rows, batch_size))
     optimizer = given.get("optimizer", "adamw")
-    wide = columns >= WIDE
     rules = Settings(
         task=task,
         preprocess="squash",
-        layers=(512, 256) if wide else (256, 128),
+        layers=(512, 256) if columns >= 256 else (256, 128),
         activation="relu",
         # A regression loses by the noise of batch statistics, and one row has none.
         batch_norm=task == "classification" and batch_size > 1,
-        dropout=0.1 if task == "regression" else 0.3 if wide else 0.2,
+        dropout=0.1 if task == "regression" else 0.3 if columns >= 64 else 0.2,
         init="auto",
         optimizer=optimizer,
         lr=OPTIMIZERS[optimizer][2] * math.sqrt(batch_size / 128),
         schedule="cosine",
-        weight_decay=0.01 if optimizer == "adamw" else 0.0,
+        weight_decay=0.1 if optimizer == "adamw" else 0.0,
         label_smoothing=0.0,
         epochs=epochs,
         batch_size=batch_size,
@@ -155,6 +153,7 @@ def choose(task: str, rows: int, columns: int, **given: Any) -> Settings:
     return replace(rules, **given)
 
 
-def _epochs(rows: int) -> int:
-    """About a million rows seen in all, in 10 to 100 epochs."""
-    return min(100, max(10, round(1e6 / rows)))
+def _epochs(rows: int, batch_size: int) -> int:
+    """About a million rows seen in all, in 10 to 100 epochs; more where those would be fewer than 1000 updates."""
+    updates = math.ceil(rows / batch_size)
+    return min(max(100, math.ceil(1000 / updates)), max(10, round(1e6 / rows)))

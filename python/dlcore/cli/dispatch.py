@@ -84,7 +84,8 @@ def _run(argv: list[str]) -> int:
         what = "an option of dlcore" if first.startswith("-") else "a command"
         names = ["--help", "--version", "--debug"] if first.startswith("-") else COMMANDS
         raise UsageError(f"expected {what} ({', '.join(names)}), got {first!r}{suggest(first, names)}")
-    return import_module(f".{first}", __package__).run(argv[1:])
+    status: int = import_module(f".{first}", __package__).run(argv[1:])
+    return status
 
 
 def _message(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..io import atomic_write
@@ -36,7 +36,7 @@ def fill(path: str, run: Run) -> list[str]:
     return files
 
 
-def _configuration(run: Run) -> dict:
+def _configuration(run: Run) -> dict[str, Any]:
     given = {k: v for k, v in run.options.items() if k not in ("json", "quiet", "out", "config")}
     resolved = {"seed": run.seed, "threads": run.net.threads, "device": run.net.device}
     return {"dlcore": __version__, **resolved, **given, **report.settings(run.settings)}

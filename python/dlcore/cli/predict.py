@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def answers(net: Net, schema: Schema, x: np.ndarray) -> dict[str, list]:
+def answers(net: Net, schema: Schema, x: np.ndarray) -> dict[str, list[Any]]:
     """The columns of the answer by name."""
     if schema.classes is None:
         values = net.predict(x)
@@ -58,7 +58,7 @@ def answers(net: Net, schema: Schema, x: np.ndarray) -> dict[str, list]:
     return {"prediction": labels, **{f"p({c})": probabilities[:, i].tolist() for i, c in enumerate(schema.classes)}}
 
 
-def _csv(columns: dict[str, list], rows: int = 4096) -> Iterator[str]:
+def _csv(columns: dict[str, list[Any]], rows: int = 4096) -> Iterator[str]:
     """CSV text, some thousand rows at a time."""
     yield _lines([list(columns)])
     values = list(columns.values())

@@ -86,8 +86,8 @@ def _check_machine(options: dict[str, Any]) -> None:
 
 
 def _read(options: dict[str, Any]) -> Run:
-    given = {k: options.get(k) for k in ("test", "data_dir", "target", "task")}
-    dataset = load(options["data"], **given)
+    get = options.get
+    dataset = load(options["data"], test=get("test"), data_dir=get("data_dir"), target=get("target"), task=get("task"))
     data = prepare(dataset, options.get("seed", 0))
     rows, columns = data.train[0].shape
     if options.get("batch_size", 1) > rows:
@@ -137,4 +137,5 @@ def _rescue(this: Run, path: str | None) -> str:
     finally:
         signal.signal(signal.SIGINT, old)
     best = this.history.best
-    return f"interrupted; the net of epoch {best}, the best so far, is in {path}" if best else f"interrupted; see {path}"
+    kept = f"the net of epoch {best}, the best so far," if best else "the net of an unfinished first epoch"
+    return f"interrupted; {kept} is in {path}"

@@ -41,7 +41,7 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[Any], int]:
 
     def convert(value: Any) -> int:
         what = f"an integer >= {minimum}" if maximum == 2**31 - 1 else f"an integer from {minimum} to {maximum}"
-        number = _parsed(int, value, what)
+        number: int = _parsed(int, value, what)
         if isinstance(value, (bool, float)) or number < minimum:
             raise Unexpected(what)
         if number > maximum:
@@ -59,7 +59,7 @@ def real(what: str, accept: Callable[[float], bool]) -> Callable[[Any], float]:
     """
 
     def convert(value: Any) -> float:
-        number = _parsed(float, value, what)
+        number: float = _parsed(float, value, what)
         if isinstance(value, bool) or not math.isfinite(number) or not accept(number):
             raise Unexpected(what)
         return number
