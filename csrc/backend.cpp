@@ -58,7 +58,7 @@ const std::vector<InstructionSet>& compiled_sets() {
 }
 
 bool runs_here(const InstructionSet& set) {
-  const std::vector<std::string> present = instruction_sets();
+  const std::vector<std::string>& present = instruction_sets();
   return std::all_of(set.needs.begin(), set.needs.end(), [&](const char* need) {
     return std::find(present.begin(), present.end(), need) != present.end();
   });

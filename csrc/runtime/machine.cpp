@@ -76,7 +76,8 @@ std::string cpu_vendor() {
 #endif
 }
 
-std::vector<std::string> instruction_sets() {
+// Every cpuid leaves a virtual machine for its host: tens of microseconds, so it is asked once.
+static std::vector<std::string> read_instruction_sets() {
   std::vector<std::string> sets;
 #if defined(__x86_64__)
   const Leaf basic(1, 0), extended(7, 0), more(7, 1);
@@ -103,6 +104,11 @@ std::vector<std::string> instruction_sets() {
 #elif defined(__aarch64__)
   sets.push_back("neon");
 #endif
+  return sets;
+}
+
+const std::vector<std::string>& instruction_sets() {
+  static const std::vector<std::string> sets = read_instruction_sets();
   return sets;
 }
 

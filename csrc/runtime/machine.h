@@ -9,7 +9,7 @@ namespace dlcore {
 
 std::string cpu_vendor();
 // Those of interest that both the processor and the operating system support: {"avx2", "fma", ...}.
-std::vector<std::string> instruction_sets();
+const std::vector<std::string>& instruction_sets();
 
 int32_t usable_cores();     // by affinity, now
 int32_t default_threads();  // OMP_NUM_THREADS, else usable cores cut by the control group's quota; as first asked for

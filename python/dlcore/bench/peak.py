@@ -15,9 +15,9 @@ import numpy as np
 from .. import _core
 
 SECONDS = 0.03  # of processor time in one attempt: what other processes take does not count
-ATTEMPTS = 5  # the best one counts: a peak is what the machine does when nothing disturbs it
-FMA_ROUNDS = 200_000  # of one call: half a millisecond, so that what Python does between calls is nothing
-CALL_BYTES = 32 << 20
+ATTEMPTS = 16  # the best one counts: a peak is what the machine does when neither neighbours nor a twin thread disturb it
+FMA_ROUNDS = 4_000_000  # of one call: ten milliseconds, so that the clocks around it cost nothing
+CALL_BYTES = 512 << 20
 LEVELS = (256 << 10, 8 << 20, 128 << 20)  # bytes of a thread: its second-level cache, the last level, memory
 
 
