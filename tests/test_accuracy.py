@@ -119,7 +119,7 @@ def test_activation_at_infinity_is_its_limit(core, name):
 
 
 def test_tanh_is_odd_and_keeps_its_sign(core):
-    x = patterns()[patterns() != 0][None]
+    x = patterns()[None]
     y = apply(core, "tanh", x)
     assert (np.signbit(y) == np.signbit(x)).all()
     assert (apply(core, "tanh", -x) == -y).all()

@@ -126,10 +126,10 @@ template <class T>
 DLCORE_HD T tanh_(T x) {
   constexpr float c[] = {-0.00569230132f, 0.0206281692f, -0.0537365153f, 0.133314058f, -0.333332807f};
   const T z = abs(x), s = x * x;
-  const T near = fma(x * s, polynomial(s, c), x);
+  const T near = fma(z * s, polynomial(s, c), z);
   const Exponent<T> e = split_exponent(min(splat<T>(20), z + z));
   const T exponential = fma(power2<T>(e.n), expm1_reduced(e.r), power2<T>(e.n));
-  return select(z < 0.625f, near, copysign(1.0f - 2.0f / (exponential + 1.0f), x));
+  return copysign(select(z < 0.625f, near, 1.0f - 2.0f / (exponential + 1.0f)), x);
 }
 
 #endif
