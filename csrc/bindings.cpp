@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -277,6 +278,16 @@ class Prepared {
     hold(size_t(index), base);
   }
 
+  // Another array as a base that is only read. False, and nothing done, unless it is of the kind (format, shape,
+  // strides) of the one before and contiguous, its floats are finite and its integers in [0, limit), limit 0 for any.
+  bool accept(size_t index, const py::object& base, int64_t limit) {
+    if (index >= holders_.size() || holders_[index] == nullptr || needs_[index].written) return false;
+    if (!holders_[index]->exchange(base, limit)) return false;
+    found_[index] = holders_[index]->base();
+    objects_[index] = base;
+    return true;
+  }
+
   void run(int32_t threads) {
     CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
     check_bases(needs_, found_, count_);
@@ -399,6 +410,7 @@ void bind_backend(py::module_& m) {
           "program"_a, "bases"_a);
   bind_class<Prepared>(m, "Prepared")
       .def("set", &Prepared::set, "index"_a, "base"_a)
+      .def("accept", &Prepared::accept, "index"_a, "base"_a, "limit"_a = 0)
       .def("run", &Prepared::run, "threads"_a = 1);
 }
 
