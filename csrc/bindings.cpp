@@ -51,6 +51,8 @@ void bind_constants(py::module_& m) {
   m.attr("LAYOUTS") = tuple_of(LAYOUT_NAMES);
   m.attr("ROLES") = tuple_of(ROLE_NAMES);
   m.attr("CHUNK_ROWS") = CHUNK_ROWS;
+  m.attr("LOCAL_ARENA") = LOCAL_ARENA;
+  m.attr("LOCAL_BYTES") = LOCAL_BYTES;
   m.attr("COLUMN_ALIGN") = COLUMN_ALIGN;
   m.attr("ALIGNMENT") = ALIGNMENT;
   m.attr("METRICS") = int(METRICS);
@@ -216,15 +218,15 @@ class CoreBackend {
     std::vector<Section> made;
     std::vector<py::object> owners;
     for (py::handle item : sections) {
-      const auto [list, serial, outer] =
-          expect_tuple<bool, int64_t>(item, "record: expected (instructions, serial, outer)");
+      const auto [list, serial, block_rows, row_bytes] =
+          expect_tuple<bool, int64_t, int64_t>(item, "record: expected (instructions, serial, block_rows, row_bytes)");
       instructions.emplace_back();
       for (py::handle instruction : list) {
         owners.push_back(py::reinterpret_borrow<py::object>(instruction));
         instructions.back().push_back(
             expect<OwnedInstruction>(instruction, "record: expected an Instruction").borrow());
       }
-      made.push_back({nullptr, int32_t(instructions.back().size()), serial, outer});
+      made.push_back({nullptr, int32_t(instructions.back().size()), serial, block_rows, row_bytes});
     }
     for (size_t s = 0; s < made.size(); ++s) made[s].instructions = instructions[s].data();
     return std::unique_ptr<Recording>(host.record(made.data(), int32_t(made.size())));
@@ -376,6 +378,9 @@ void bind_backend(py::module_& m) {
                              })
       .def(
           "scratch", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.scratch(i.borrow()); },
+          "instruction"_a)
+      .def(
+          "depth", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.depth(i.borrow()); },
           "instruction"_a)
       .def(
           "layout",

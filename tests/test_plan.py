@@ -174,13 +174,15 @@ def test_place_reuses_memory_of_dead_values():
 def test_cut_runs_inference_through_row_chunks_without_barriers():
     layer = dl.Sequential(dl.Linear(64, 64), dl.ReLU(), dl.Linear(64, 64), dl.ReLU(), dl.Linear(64, 64))
     trace, _, _ = traced(layer, rows=10 * CHUNK_ROWS, training=False)
-    sections = cut(fuse(trace.nodes, ROW_MAJOR), lambda n: 1)
-    assert [(len(s.nodes), s.serial, s.outer) for s in sections] == [(3, False, 10)]
+    nodes = fuse(trace.nodes, ROW_MAJOR)
+    sections = cut(nodes, dict.fromkeys(nodes, 1))
+    assert [(len(s.nodes), s.serial, s.block_rows) for s in sections] == [(3, False, CHUNK_ROWS)]
 
 
 def test_cut_gives_small_work_to_one_thread():
     trace, _, _ = traced(dl.Sequential(dl.Linear(4, 4), dl.ReLU(), dl.Linear(4, 4)), rows=8)
-    sections = cut(fuse(trace.nodes, ROW_MAJOR), lambda n: 1)
+    nodes = fuse(trace.nodes, ROW_MAJOR)
+    sections = cut(nodes, dict.fromkeys(nodes, 1))
     assert [(len(s.nodes), s.serial) for s in sections] == [(2, True)]
 
 

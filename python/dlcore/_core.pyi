@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, final
 
 _DTypeName = Literal["f32", "f64", "f16", "bf16", "u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"]
 _LayoutName = Literal["row_major", "strips"]
-_Section = tuple[Iterable[Instruction], bool, int]
+_Section = tuple[Iterable[Instruction], bool, int, int]
 """(instructions, serial: one thread and no barrier, outer: 0, or runs of items that need no barrier between)"""
 
 class _CpuInfo(TypedDict):
@@ -30,6 +30,8 @@ LAYOUTS: tuple[str, ...]
 ROLES: tuple[str, ...]  # of product; the index is numbers[0]
 
 CHUNK_ROWS: int  # reductions over rows are partial results of this many rows, merged in order
+LOCAL_ARENA: int  # of views that live inside a block of a section
+LOCAL_BYTES: int  # of a block, at most
 COLUMN_ALIGN: int  # column blocks start at multiples of this
 ALIGNMENT: int  # bytes, of arenas and placed values
 METRICS: int  # numbers in metrics
@@ -233,6 +235,9 @@ class Backend:
     def losses(self) -> dict[str, int]: ...
     def scratch(self, instruction: Instruction) -> int:
         """Bytes of scratch the instruction needs."""
+
+    def depth(self, instruction: Instruction) -> int:
+        """Rows of the depth of a product that an item takes, 0 where items are not cut along it."""
 
     def layout(self, role: str, m: int, n: int, k: int) -> _LayoutName:
         """The layout in which a product of this shape reads its second operand fastest."""
