@@ -12,7 +12,7 @@ from ..graph import Node, Value
 from ..ops import Product
 from .depth_first import sections
 from .listing import listing
-from .place import Block, lifetimes, place
+from .place import Block, in_place, lifetimes, place
 from .record import Lowering, instruction_bytes
 from .sections import Section, flops
 
@@ -53,6 +53,8 @@ class Plan:
         self.parts = tuple(dict.fromkeys(n.section for n in nodes))
         self.sections = [(part, s) for part in self.parts for s in self._cut(nodes, part, own)]
         self._lowering.local = {v: (at, s.row_bytes) for _, s in self.sections for v, at in s.local.items()}
+        ordered = [n for _, s in self.sections for n in s.nodes]
+        self._lowering.places = in_place(ordered, self._lowering.local)
         self.blocks = self._blocks(own, replay)
         self._offsets, self.scratch_bytes = place(self.blocks)
         self.instructions = {n: self._lower(n, own[n]) for _, s in self.sections for n in s.nodes}
@@ -86,6 +88,7 @@ class Plan:
         return listing(self.sections, self._offset, lambda n: instruction_bytes(self.instructions[n]), sizes, counts)
 
     def _offset(self, value: Value) -> int:
+        value = self._lowering.places.get(value, value)
         if value.kind == "temporary":
             return self._offsets.get(value, 0)
         if value.kind in ("parameter", "gradient"):
@@ -115,7 +118,7 @@ class Plan:
                 first.append(start if section.block_rows else i)
                 last.append(start + count - 1 if section.block_rows else i)
             nodes.extend(section.nodes)
-        blocks = lifetimes(nodes, lambda v: v.elements * self._lowering.itemsize(v), own.__getitem__)
+        blocks = lifetimes(nodes, lambda v: v.elements * self._lowering.itemsize(v), own.__getitem__, self._lowering.places)
         blocks = [b for b in blocks if b.key not in self._lowering.local]
         again = len(nodes) - sum(n.section == self.parts[-1] for n in nodes) if replay else len(nodes)
         end = {b.key: len(nodes) - 1 if b.first < again <= b.last else last[b.last] for b in blocks}

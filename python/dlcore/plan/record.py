@@ -32,6 +32,7 @@ class Lowering:
     def __init__(self, backend, arenas: dict[str, int], offset_of: Callable[[Value], int]):
         self.backend, self.arenas, self.offset_of = backend, arenas, offset_of
         self.local: dict[Value, tuple[int, int]] = {}  # (offset, bytes of a row) of values of which a block is kept
+        self.places: dict[Value, Value] = {}  # values that lie where another one does
         self.real = "f32" if backend.real == "float32" else "f64"
 
     def itemsize(self, value: Value) -> int:
@@ -40,6 +41,7 @@ class Lowering:
     def view(self, value: Value | None) -> _core.View:
         if value is None:
             return ABSENT
+        value = self.places.get(value, value)
         dtype = self.real if value.dtype == "real" else value.dtype
         if value in self.local:
             offset, row_bytes = self.local[value]
