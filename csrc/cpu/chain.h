@@ -21,6 +21,10 @@ struct Block {
 // Every stage in order, in place.
 void run_chain(const Call& call, const Block& block);
 
+// The block where its last store puts it, if whole vectors may be written there, nothing changes the value after and
+// the chain reads nothing of that memory: the value is then made in place. Else the block as it is.
+Block at_last_store(const Call& call, const Block& block);
+
 // Bytes of partial results. They come first in instruction.scratch.
 int64_t chain_scratch(const Instruction& instruction);
 
@@ -70,8 +74,8 @@ inline void run_blocks(const Call& call, int64_t begin, int64_t end, char* works
     const int64_t col = item % across * width, last_col = min(in.cols, col + width);
     for (int64_t r = row; r < last_row; r += rows) {
       for (int64_t c = col; c < last_col; c += cols) {
-        const Block block = {
-            reinterpret_cast<real*>(workspace), cols, r, c, min(rows, last_row - r), min(cols, last_col - c)};
+        const Block block = at_last_store(
+            call, {reinterpret_cast<real*>(workspace), cols, r, c, min(rows, last_row - r), min(cols, last_col - c)});
         load(block);
         run_chain(call, block);
       }
