@@ -192,7 +192,7 @@ def test_a_value_of_another_part_keeps_its_place():
 
 def test_cut_runs_inference_through_row_chunks_without_barriers():
     layer = dl.Sequential(dl.Linear(64, 64), dl.ReLU(), dl.Linear(64, 64), dl.ReLU(), dl.Linear(64, 64))
-    trace, _, _ = traced(layer, rows=10 * CHUNK_ROWS, training=False)
+    trace, _, _ = traced(layer, rows=20 * CHUNK_ROWS, training=False)
     nodes = fuse(trace.nodes, ROW_MAJOR)
     sections = cut(nodes, dict.fromkeys(nodes, 1))
     assert [(len(s.nodes), s.serial, s.block_rows) for s in sections] == [(3, False, CHUNK_ROWS)]

@@ -14,6 +14,7 @@ from .fuse import product_shape
 CHUNK_ROWS = 64
 # Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.
 SERIAL_NS = 4000.0
+LEAST_CHUNKS = 16  # fewer would leave threads idle where a product alone has work for them
 PRODUCT_FLOPS_PER_NS = 80.0
 STAGE_NS = {"dropout": 0.6, "activate": 0.4, "activate_grad": 0.5}  # an element, one thread, AVX2
 ELEMENT_NS = 0.15
@@ -62,7 +63,7 @@ def cut(nodes: list[Node], phases: Mapping[Node, int]) -> list[Section]:
     parts: list[Section] = []
     for chunks, run in groupby(nodes, key=lambda n: _row_chunks(n, phases)):
         group = tuple(run)
-        if chunks > 1 and len(group) > 1 and sum(map(estimate_ns, group)) >= SERIAL_NS:
+        if chunks >= LEAST_CHUNKS and len(group) > 1 and sum(map(estimate_ns, group)) >= SERIAL_NS:
             parts.append(Section(group, block_rows=CHUNK_ROWS))
         else:
             for serial, same in groupby(group, key=lambda n: estimate_ns(n) < SERIAL_NS):
