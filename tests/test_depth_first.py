@@ -40,6 +40,7 @@ def test_training_depth_first_has_the_bits_of_layer_by_layer(monkeypatch, rows, 
     losses, parameters, plan = trained(rows, fuse=False, record=False, dtype=dtype)
     assert not blocks(plan)
     monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    monkeypatch.setattr(depth_first, "LEAST_UNITS", 1)
     for threads in (1, 2, 3):
         for fuse in (True, False):
             found, values, plan = trained(rows, threads, fuse=fuse, dtype=dtype)
@@ -53,6 +54,7 @@ def test_prediction_depth_first_has_the_bits_of_layer_by_layer(monkeypatch, rows
     x, _ = batch(rows)
     expected = dl.Net(narrow(), seed=4).predict(x)
     monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    monkeypatch.setattr(depth_first, "LEAST_UNITS", 1)
     assert_same_bits(dl.Net(narrow(), seed=4, threads=2).predict(x), expected)
 
 
@@ -68,12 +70,24 @@ def test_a_whole_training_step_without_batch_statistics_is_one_section():
 
 def test_batch_statistics_end_a_section(monkeypatch):
     monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    monkeypatch.setattr(depth_first, "LEAST_UNITS", 1)
     net = dl.Net([dl.Linear(5, 32), dl.BatchNorm(32), dl.ReLU(), dl.Linear(32, 32), dl.ReLU(), dl.Linear(32, 3)], seed=4)
     step = net.compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.01), batch_size=2048)
     step(*batch(2048))
     found = blocks(step.plan)
     names = [[n.op.__name__ for n in s.nodes] for s in found]
     assert len(found) >= 2 and not any("MomentsFinish" in n or "NormBackwardFinish" in n for n in names)
+
+
+def test_rows_too_wide_for_a_block_are_left_layer_by_layer():
+    net = dl.Net([dl.Linear(4, 2500), dl.ReLU(), dl.Linear(2500, 2500), dl.ReLU(), dl.Linear(2500, 2)])
+    assert net.predict(np.ones((1024, 4), np.float32)).shape == (1024, 2)
+
+
+def test_few_units_are_left_layer_by_layer(monkeypatch):
+    monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    *_, plan = trained(7 * 512)
+    assert not blocks(plan)
 
 
 def test_small_batches_are_left_layer_by_layer():

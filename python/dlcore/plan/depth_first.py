@@ -17,7 +17,7 @@ from .sections import CHUNK_ROWS, Section, cut, merge_serial
 GRADIENT_ROWS = 128  # a block is a multiple of what a weight gradient adds at once, so its bits stay the same
 WORTH_BYTES = 1 << 20  # of local values, for the whole batch: less stays in cache anyway
 BLOCK_BYTES = 1 << 19  # of a block: half of a second-level cache of 1 MB
-UNITS = 32  # for as many threads
+UNITS, LEAST_UNITS = 32, 8  # what threads take: as many at best, and no section for fewer
 
 
 def sections(
@@ -82,8 +82,9 @@ def _depth_first(nodes: tuple[Node, ...], elsewhere: set[Value], depths, itemsiz
     ]
     local, size = place(blocks)
     row_bytes = (size // ALIGNMENT | 1) * ALIGNMENT  # an odd number of lines spreads a column over the sets of a cache
-    block_rows = _block_rows(rows, row_bytes, [d for n in nodes if (d := depths.get(n, 0))])
-    if not local or rows * size < WORTH_BYTES or not block_rows:
+    cuts = [d for n in nodes if (d := depths.get(n, 0))]
+    block_rows = _block_rows(rows, row_bytes, cuts)
+    if not local or rows * size < WORTH_BYTES or not block_rows or rows <= (LEAST_UNITS - 1) * max([block_rows, *cuts]):
         return None
     return Section(nodes, block_rows=block_rows, local=local, row_bytes=row_bytes)
 
@@ -105,7 +106,8 @@ def _block_rows(rows: int, row_bytes: int, depths: list[int]) -> int:
     """The most rows whose local values fit, that all depths can be cut into; 0 where there are none."""
     if not depths:
         even = -(-rows // UNITS // CHUNK_ROWS) * CHUNK_ROWS
-        return max(CHUNK_ROWS, min(even, BLOCK_BYTES // row_bytes // CHUNK_ROWS * CHUNK_ROWS))
+        most = max(CHUNK_ROWS, min(even, BLOCK_BYTES // row_bytes // CHUNK_ROWS * CHUNK_ROWS))
+        return most if most * row_bytes <= _core.LOCAL_BYTES else 0
     if any(max(depths) % d for d in depths):
         return 0
     fitting = [b for b in range(GRADIENT_ROWS, min(depths) + 1, GRADIENT_ROWS) if all(d % b == 0 for d in depths)]
