@@ -167,24 +167,25 @@ class _PlainUpdate:
 
 
 class UpdateSubject(Subject):
-    """One update of ``size`` parameters in one flat array."""
+    """One update of ``size`` parameters in one flat array, cut into so many tensors."""
 
     parts: ClassVar = {"update": ("gradients",)}
     lr = 1e-3
 
-    def __init__(self, name: str, rule: str, size: int, threads: int):
+    def __init__(self, name: str, rule: str, size: int, threads: int, tensors: int = 1):
         self.name, self.rule, rng = name, rule, np.random.default_rng(SEED)
         states = backends.get().rules[rule][1]
         self.arrays = {n: _random(rng, size) for n in ("w", "g", *(f"s{i + 1}" for i in range(states)))}
         for n in range(states):  # squares are positive, whichever of the states holds them
             np.abs(self.arrays[f"s{n + 1}"], out=self.arrays[f"s{n + 1}"])
         self.begin = {n: a.copy() for n, a in self.arrays.items()}
+        segments = tuple((i * (size // tensors), size // tensors, 0, 1) for i in range(tensors))
         trace = Trace(training=True)
         hyper = trace.value("hyper", (1, _core.HYPER), kind="hyper", dtype="f64")
         values = {n: trace.value(n, (1, size), kind=n) for n in self.arrays}
         trace.append(
             ops.Update, **values, grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
-            function=rule, numbers=(0, 0, 1, 1, 0, size, 0, 1),
+            function=rule, numbers=(0, 0, 1, tensors, *sum(segments, ())),
         )  # fmt: skip
         row = hyper_row(optimizer(rule, self.lr).row(0, 1))
         own = {"hyper": row, "tables": _tables(grad_scale=1.0)}

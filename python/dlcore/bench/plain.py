@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops as one writes them in NumPy, with the buffers made once: in float32 a contestant, in float64 the truth.
+"""The ops as one writes them in NumPy, with the buffers made once: in float32 a contestant, in float64 the truth;
+and how far from the truth rounding leads.
 
 `kept` (of dropout) and `active` (of ReLU) are masks. Timed, a class draws and finds them itself; as the truth it is
 given those of the result that it judges, because two right results may round to either side of a kink.
@@ -7,9 +8,25 @@ given those of the result that it judges, because two right results may round to
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 EPS = 1e-5
+# A sum of n roundings errs by about sqrt(n) u; four times that is far out. A few units for short sums and functions.
+FACTOR, SHORTEST = 4.0, 16
+UNIT = float(np.finfo(np.float32).eps) / 2
+
+
+def error(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest difference as a share of the largest element."""
+    largest = float(np.abs(want).max())
+    return float(np.abs(got.reshape(want.shape) - want).max()) / (largest or 1.0)
+
+
+def tolerance(depth: int, unit: float = UNIT) -> float:
+    """The largest relative error that rounding explains in a sum of so many terms."""
+    return FACTOR * math.sqrt(max(depth, SHORTEST)) * unit
 
 
 class Plain:
