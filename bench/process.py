@@ -21,6 +21,10 @@ class Failed(RuntimeError):
     """A contestant that cannot go on."""
 
 
+class Absent(Failed):
+    """A contestant whose library is not installed."""
+
+
 class Process:
     """A contestant in a process of its own; a context manager that ends it.
 
@@ -55,6 +59,8 @@ class Process:
 
         Raises
         ------
+        Absent
+            Its library is not there.
         Failed
             An error there, an end of the process, or TIME_BOX over.
         """
@@ -68,6 +74,8 @@ class Process:
             raise Failed(f"{self.name}: expected an answer to {do} within {TIME_BOX} s, got none")
         line = self._process.stdout.readline()
         answer = json.loads(line) if line else {"error": f"the process ended with status {self._process.wait()}"}
+        if "absent" in answer:
+            raise Absent(f"{self.name}: {answer['absent']}")
         if "error" in answer:
             raise Failed(f"{self.name}: expected an answer to {do}, got {answer['error']}")
         return answer

@@ -226,9 +226,9 @@ def test_table_fits_a_hundred_columns(monkeypatch):
 
 
 def test_no_gain_is_said_in_plain_words():
-    said = [report.in_words({"fusion": g}) for g in (timing.Gain(1.02, 1.01), timing.Gain(1.5, 1.4), None)]
+    said = [report.in_words({"fusion": g}) for g in (timing.Gain(1.02, 1.01, 1.03), timing.Gain(1.5, 1.4, 1.6), None)]
     assert said == ["no gain from fusion (1.02x)", "fusion 1.50x", "fusion: nothing to do"]
-    assert report.in_words({"fusion": timing.Gain(1.5, 0.9)}) == "no clear gain from fusion (1.50x)"
+    assert report.in_words({"fusion": timing.Gain(1.5, 0.9, 1.7)}) == "no clear gain from fusion (1.50x)"
 
 
 # --------------------------------------------------------------------------------------------------- commands

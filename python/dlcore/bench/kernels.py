@@ -28,6 +28,7 @@ PARTS = {
     **dict.fromkeys(plain_step.STATES, ("update",)),
 }  # fmt: skip
 LR = 1e-3
+UNITS = {"float32": plain.UNIT, "bf16": 2.0**-8}  # roundoff of a factor; sums are float32
 SIGMAS = 5  # of a share of kept elements
 
 
@@ -122,8 +123,8 @@ def update(kernel: Kernel, at: SimpleNamespace, dtype: str = "float32") -> plain
     return plain_step.Update(kernel.kind, w, g, [np.zeros_like(w) for _ in range(plain_step.STATES[kernel.kind])])
 
 
-def errors(kernel: Kernel, at: SimpleNamespace, found: Mapping[str, Sequence]) -> dict[str, tuple[float, int]]:
-    """By part the worst relative error from float64, and the length of the longest sum on the way.
+def errors(kernel: Kernel, at: SimpleNamespace, found: Mapping[str, Sequence], precision: str) -> dict[str, float]:
+    """By part the worst relative error from float64.
 
     Parameters
     ----------
@@ -132,47 +133,54 @@ def errors(kernel: Kernel, at: SimpleNamespace, found: Mapping[str, Sequence]) -
         The inputs, of `given`.
     found : mapping
         By part the results in the order of `Kernel.results`; of an update the new values of w, tensor after tensor.
+    precision : str
+        Of the factors of products: float32 or bf16.
 
     Raises
     ------
     ValueError
-        A dropout that keeps another share than it should.
+        An error that rounding does not explain, or a dropout that keeps another share than it should.
     """
-    if kernel.kind == "cross_entropy":
-        dx = np.empty(at.x.shape)
-        loss = plain.cross_entropy(at.x.astype("float64"), at.target, dx)
-        want, depth = {"both": {"loss": np.array([loss]), "dx": dx}}, max(at.x.shape)
-    elif kernel.parts == ("update",):
-        rule, depth = update(kernel, at, "float64"), 1
-        rule(plain_step.numbers(kernel.kind, LR, 0))
-        want = {"update": {"w": rule.w}}
-    else:
-        version = layer(kernel, at, "float64")
-        depth = version.depth("forward")
-        version.active = np.asarray(found["forward"][0]) > 0
-        _take_mask(kernel, version, np.asarray(found["forward"][0]))
-        version.forward()
-        if "backward" in kernel.parts:
-            version.backward()
-        want = {part: version.results(part) for part in kernel.parts}
-    worst = {}
+    if kernel.parts == ("update",):
+        found = {"update": [np.concatenate(found["update"])]}
+    want, depth = _truth(kernel, at, found)
+    allowed, worst = max(plain.tolerance(depth), plain.tolerance(1, UNITS[precision])), {}
     for part, results in found.items():
         named = dict(zip(kernel.results(part), results, strict=True))
-        worst[part] = (max(plain.error(np.asarray(named[n]), want[part][n]) for n in named), depth)
+        worst[part] = max(plain.error(named[n], want[part][n]) for n in named)
+        if not worst[part] <= allowed:
+            raise ValueError(f"{kernel.name} {part}: expected an error within {allowed:.3g}, got {worst[part]:.3g}")
     return worst
 
 
-def _take_mask(kernel: Kernel, version: plain.Plain, y: np.ndarray) -> None:
-    """Give the truth the mask of what it judges, which must keep the share of elements that it should."""
-    if not hasattr(version, "p_drop"):
-        return
-    version.kept = np.ones(y.shape, bool)
-    version.forward()
-    alive, keep = version.y != 0, 1 - version.p_drop
-    version.kept = y != 0
-    share, count = np.count_nonzero(version.kept & alive) / np.count_nonzero(alive), np.count_nonzero(alive)
-    if abs(share - keep) > SIGMAS * (keep * (1 - keep) / count) ** 0.5:
-        raise ValueError(f"{kernel.name}: expected a share of {keep:g} kept, got {share:.4g} of {count} elements")
+def _truth(kernel: Kernel, at: SimpleNamespace, found) -> tuple[dict[str, dict[str, np.ndarray]], int]:
+    """By part the results in float64 by name, and the length of the longest sum on the way."""
+    if kernel.parts == ("update",):
+        rule = update(kernel, at, "float64")
+        rule(plain_step.numbers(kernel.kind, LR, 0))
+        return {"update": {"w": rule.w}}, 1
+    if kernel.kind == "cross_entropy":
+        version = plain.CrossEntropy(at.x.astype("float64"), at.target)
+        version.both()
+        return {"both": version.results("both")}, max(at.x.shape)
+    version = layer(kernel, at, "float64")
+    _take_masks(kernel, version, found["forward"][0])
+    for part in kernel.parts:
+        getattr(version, part)()
+    return {part: version.results(part) for part in kernel.parts}, version.depth("forward")
+
+
+def _take_masks(kernel: Kernel, version: plain.Plain, y: np.ndarray) -> None:
+    """Give the truth the masks of the result that it judges; a dropout must keep the share of elements that it should."""
+    if hasattr(version, "p_drop"):
+        version.kept = np.ones(y.shape, bool)
+        version.forward()
+        alive, keep = np.count_nonzero(version.y), 1 - version.p_drop
+        share = np.count_nonzero(y) / alive
+        if abs(share - keep) > SIGMAS * (keep * (1 - keep) / alive) ** 0.5:
+            raise ValueError(f"{kernel.name}: expected a share of {keep:g} kept, got {share:.4g} of {alive} elements")
+        version.kept = y != 0
+    version.active = y > 0
 
 
 def bytes_and_flops(kernel: Kernel, part: str) -> tuple[int, int]:

@@ -104,17 +104,6 @@ class LayerSubject(Subject):
         return {part: version.results(part) for part in self.parts}
 
 
-class _PlainLoss:
-    def __init__(self, logits, target):
-        self.logits, self.target, self.dx = logits, target, np.empty_like(logits)
-
-    def both(self):
-        self.loss = plain.cross_entropy(self.logits, self.target, self.dx)
-
-    def results(self, part) -> Results:
-        return {"loss": np.array([self.loss]), "dx": self.dx}
-
-
 class CrossEntropySubject(Subject):
     """Softmax cross-entropy of (rows, classes) logits with its gradient, in one kernel."""
 
@@ -131,7 +120,7 @@ class CrossEntropySubject(Subject):
         arenas = {"input": self.x, "dx": self.dx, "tables": self.tables, "target": self.target.astype(np.int32)}
         targets = {gradient: Value("dx", source.shape, kind="dx")}
         self.programs = variants(backends.get(), trace, {}, targets, arenas, threads)
-        self.plain = _PlainLoss(self.x, self.target)
+        self.plain = plain.CrossEntropy(self.x, self.target)
 
     @property
     def metrics(self) -> np.ndarray:
@@ -145,7 +134,7 @@ class CrossEntropySubject(Subject):
         return {"loss": self.metrics[:1], "dx": self.dx}
 
     def wanted(self, found):
-        truth = _PlainLoss(self.x.astype("float64"), self.target)
+        truth = plain.CrossEntropy(self.x.astype("float64"), self.target)
         truth.both()
         return {"both": (truth.results("both"), max(self.x.shape))}
 

@@ -165,6 +165,19 @@ def cross_entropy(logits, target, out) -> float:
     return (np.log(total) - chosen).sum()
 
 
+class CrossEntropy:
+    """Softmax cross-entropy, summed over rows, with its gradient."""
+
+    def __init__(self, logits, target):
+        self.logits, self.target, self.dx = logits, target, np.empty_like(logits)
+
+    def both(self):
+        self.loss = cross_entropy(self.logits, self.target, self.dx)
+
+    def results(self, part: str) -> dict[str, np.ndarray]:
+        return {"loss": np.array([self.loss]), "dx": self.dx}
+
+
 def squared_error(prediction, target, out) -> float:
     """The loss, a mean over columns, summed over rows; ``out`` receives its gradient."""
     np.subtract(prediction, target, out=out)
