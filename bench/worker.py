@@ -29,17 +29,17 @@ class Worker:
         self.cls, self.threads = REGISTRY[name].load(), threads
 
     def hello(self) -> dict:
-        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision}
+        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision, "tolerance": self.cls.tolerance}
 
     def lacks(self, action: str, item: str) -> dict:
         """Why the contestant takes no part, or None."""
         if action not in self.cls.actions:
-            return {"reason": "training only" if action != "train" else "inference only"}
+            return {"reason": f"it has no {action}"}
         if action == "ops":
             known = self.cls.kinds is None or W.kernels.KERNELS[item].kind in self.cls.kinds
         else:
             known = self.cls.supports(W.find(item))
-        return {"reason": None if known else "cannot express it"}
+        return {"reason": None if known else "it cannot express this"}
 
     def check(self, action: str, item: str, steps: int = 0) -> dict:
         return getattr(self, f"_check_{action}")(item, steps)

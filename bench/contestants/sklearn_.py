@@ -31,8 +31,8 @@ class Sklearn(Contestant):
         activation = next(layer[0] for layer in workload.layers if layer[0] != "linear")
         self.classes = workload.loss == "cross_entropy"
         self.model = (MLPClassifier if self.classes else MLPRegressor)(
-            hidden_layer_sizes=tuple(hidden), activation=activation, solver=solver, alpha=0.0, batch_size=workload.batch, shuffle=False,
-            learning_rate_init=lr, nesterovs_momentum=False, random_state=0, **options,
+            hidden_layer_sizes=tuple(hidden), activation=activation, solver=solver, alpha=0.0, batch_size=workload.batch,
+            shuffle=False, learning_rate_init=lr, nesterovs_momentum=False, random_state=0, **options,
         )  # fmt: skip
         self.arguments = (x, y) if self.classes else (x, y[:, 0])
         self.model.partial_fit(*self.arguments, **({"classes": np.arange(workload.outputs)} if self.classes else {}))
