@@ -40,7 +40,7 @@ def parts(action: str, item: str) -> tuple[str, ...]:
 
 def name_of(action: str, item: str, part: str) -> str:
     """A row's name."""
-    return {"train": item, "infer": f"{item} infer {part}"}.get(action, f"{item} {part}")
+    return {"train": item, "infer": f"{item} batch {part}"}.get(action, f"{item} {part}")
 
 
 def present(names, threads: int, say: Callable[[str], None]) -> dict[str, dict]:

@@ -134,7 +134,7 @@ def run(argv: list[str]) -> int:
     limits = watch = machine = None
     if action != "check":
         limits = peak.measure(threads)
-        watch = timing.Watch(lambda: peak.rate(threads), repeats=3 * options["rounds"])
+        watch = timing.Watch(lambda: peak.rate(threads))
         machine = compare.Machine(threads, limits, watch)
     rows, seen, wrong = [], {}, []
     for what, item in options["items"]:

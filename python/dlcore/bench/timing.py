@@ -18,6 +18,7 @@ WARM_SECONDS = 0.02
 SETTLE_SECONDS = 0.03  # between two contestants: threads of the one before stop spinning (OpenBLAS: tens of ms)
 SHARE = 0.8  # of the best rate of a probe: below it another process has had the machine
 READINGS = 10  # of the probe before the first round, to know its best rate
+REPEATS = 3  # rounds that may run again, for each that is asked for
 PAUSE_SECONDS = 1.0  # before a round runs again
 NOISE = 0.03  # a gain below this is none
 
@@ -61,8 +62,6 @@ class Watch:
     ----------
     probe : callable
         The rate of all threads, such as multiply-adds a second.
-    repeats : int
-        How many rounds may run again; after that slow ones stay, and their rates show it.
     sleep : callable
         Pauses for some seconds; a test brings its own.
 
@@ -74,15 +73,18 @@ class Watch:
         Rounds that ran again.
     """
 
-    def __init__(self, probe: Callable[[], float], repeats: int, sleep: Callable[[float], object] = time.sleep):
-        self._probe, self._repeats, self._sleep = probe, repeats, sleep
+    def __init__(self, probe: Callable[[], float], sleep: Callable[[float], object] = time.sleep):
+        self._probe, self._sleep = probe, sleep
         self.best = max(probe() for _ in range(READINGS))
-        self.rates: list[float] = []
-        self.repeated = 0
+        self.begin(0)
 
-    def begin(self) -> None:
-        """Forget the rounds so far, not the best rate."""
-        self.rates, self.repeated = [], 0
+    def begin(self, rounds: int) -> None:
+        """Forget the rounds so far, not the best rate, before so many others.
+
+        REPEATS times as many may run again; after that slow ones stay, and their rates show it.
+        """
+        self.rates: list[float] = []
+        self.repeated, self._repeats = 0, REPEATS * rounds
 
     def guard(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """The first result of ``measure`` beside which the machine was all there."""
