@@ -10,7 +10,7 @@ from dlcore.bench import kernels
 from dlcore.bench.peak import Peak
 from dlcore.bench.plain_step import STATES
 from dlcore.bench.programs import Cost
-from dlcore.bench.workloads import WORKLOADS, flat, parameters
+from dlcore.bench.workloads import WORKLOADS, flat
 
 REAL = 4  # bytes
 
@@ -31,7 +31,7 @@ def train(item: str, _="") -> Cost:
     written goes to lines that are in the cache).
     """
     w = WORKLOADS[item]
-    layers, count = list(flat(w.layers)), sum(p.size for p in parameters(w))
+    layers, count = list(flat(w.layers)), _parameters(w)
     linear = [(layer, following) for layer, following in zip(layers, [*layers[1:], ("",)]) if layer[0] == "linear"]
     passes = sum(w.batch * outputs * (8 if after[0] == "batch_norm" else 5) for (_, _, outputs), after in linear)
     passes += 2 * w.batch * w.inputs  # x, forward and by the first weight gradient
@@ -45,7 +45,7 @@ def infer(item: str, rows: str) -> Cost:
     """A prediction: each weight is read, each output of a linear layer written and read once."""
     w, n = WORKLOADS[item], int(rows)
     linear = [layer[1:] for layer in flat(w.layers) if layer[0] == "linear"]
-    count, widths = sum(p.size for p in parameters(w)), sum(outputs for _, outputs in linear)
+    count, widths = _parameters(w), sum(outputs for _, outputs in linear)
     moved = count + n * (w.inputs + 2 * widths - w.outputs)
     return Cost(REAL * moved, 2 * n * sum(i * o for i, o in linear), REAL * (count + n * (w.inputs + widths)))
 
@@ -54,6 +54,11 @@ def ops(item: str, part: str) -> Cost:
     """A part of a kernel."""
     moved, flops = kernels.bytes_and_flops(kernels.KERNELS[item], part)
     return Cost(moved, flops, moved)
+
+
+def _parameters(workload) -> int:
+    sizes = {"linear": lambda inputs, outputs: (inputs + 1) * outputs, "batch_norm": lambda features: 2 * features}
+    return sum(sizes[kind](*numbers) for kind, *numbers in flat(workload.layers) if kind in sizes)
 
 
 _COSTS = {"train": train, "infer": infer, "ops": ops}

@@ -93,19 +93,21 @@ def _known(option: str, found, name: str, names):
 
 
 def table(rows: list[dict]) -> str:
-    """Lines of one row."""
-    lines = [f"{rows[0]['row']:<28}{'precision':>10}{'ms':>12}{'spread %':>10}{'ratio x':>9}{'error':>9}{'floors':>8}{'MB':>7}"]
+    """Lines of one row of the comparison."""
+    best = compare.best_peer(rows)
+    lead = best and best["lead"]
+    title = f"{rows[0]['row']}: dlcore is {lead['times']:.2f}x {best['contestant']} " if lead else rows[0]["row"]
+    lines = [
+        title + (f"({lead['low']:.2f} to {lead['high']:.2f})" if lead else ""),
+        f"  {'contestant':<20}{'precision':>10}{'ms':>12}{'spread %':>10}{'ratio x':>9}{'error':>9}{'floors':>8}{'MB':>7}",
+    ]
     for r in rows:
         ratio = f"{r['ratio']:.2f}" if r["ratio"] else "-"
         over = f"{r['ms'] / r['floor_ms']:.1f}" if r["floor_ms"] else "-"
         lines.append(
-            f"  {r['contestant']:<26}{r['precision']:>10}{r['ms']:>12.4f}{100 * r['spread']:>10.1f}{ratio:>9}"
+            f"  {r['contestant']:<20}{r['precision']:>10}{r['ms']:>12.4f}{100 * r['spread']:>10.1f}{ratio:>9}"
             f"{r['error']:>9.0e}{over:>8}{r['rss_mb']:>7.0f}"
         )
-    best = compare.best_peer(rows)
-    if best and best["lead"]:
-        lead = best["lead"]
-        lines.append(f"  dlcore: {lead['times']:.2f}x ({lead['low']:.2f} to {lead['high']:.2f}) {best['contestant']}")
     return "\n".join(lines)
 
 
