@@ -107,7 +107,10 @@ def _bars(axes, groups: dict, span: float) -> None:
             axes.barh(y, length, height=0.82, color=_colour(r["contestant"]))
             label = f"{_words(r['contestant'])}  {time(r['ms'])}, {r['error']:.0e}"
             weight = "bold" if ours else "normal"
-            axes.text(max(length, 0) + 0.012 * span, y, label, va="center", fontsize=8, color=INK, fontweight=weight)
+            axes.text(
+                max(length, 0) + 0.012 * span, y, label, va="center", fontsize=8, color=INK, fontweight=weight,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )  # fmt: skip
             y += 1
         y += GAP
     axes.axvline(0.0, color=INK, linewidth=1.0)
