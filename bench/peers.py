@@ -72,11 +72,11 @@ def arguments(argv: list[str]) -> dict:
 
 def items(action: str, workloads: str | None) -> list[tuple[str, str]]:
     """(action, net or op) of what is asked for; ``check`` is of all actions."""
-    found = []
-    nets, ops = ([a for a in ("train", "infer", "ops") if action in (a, "check") and (a == "ops") is o] for o in (False, True))
-    for name in _names(workloads, [*(WORKLOADS if nets else ()), *(OPS if ops else ())]):
-        net, kernels = find(name) if nets else None, [k for k in KERNELS if k.startswith(name)] if ops else []
-        names = [*(WORKLOADS if nets else ()), *(OPS if ops else ())]
+    nets, ops = [a for a in ("train", "infer") if action in (a, "check")], action in ("ops", "check")
+    names, found = [*(WORKLOADS if nets else ()), *(OPS if ops else ())], []
+    for name in _names(workloads, names):
+        net = find(name) if nets else None
+        kernels = [k for k in KERNELS if ops and k.startswith(name)]
         _known("--workloads", net or kernels or None, name, names)
         found += [(a, net.name) for a in nets if net] + [("ops", k) for k in kernels]
     return list(dict.fromkeys(found))
@@ -133,11 +133,9 @@ def run(argv: list[str]) -> int:
     options = arguments(argv)
     output, threads, action = Output(options["json"]), options["threads"], options["action"]
     about = compare.present(options["contestants"], threads, output.say)
-    limits = watch = machine = None
+    machine = None
     if action != "check":
-        limits = peak.measure(threads)
-        watch = timing.Watch(lambda: peak.rate(threads))
-        machine = compare.Machine(threads, limits, watch)
+        machine = compare.Machine(threads, peak.measure(threads), timing.Watch(lambda: peak.rate(threads)))
     rows, seen, wrong = [], {}, []
     for what, item in options["items"]:
         errors, failures = compare.check(what, item, about, threads, output.say)
@@ -148,7 +146,8 @@ def run(argv: list[str]) -> int:
             for row in watched:
                 output.say(table([r for r in new if r["row"] == row]))
     values = {
-        "action": action, "date": datetime.date.today().isoformat(), "machine": report.machine(threads, limits),
+        "action": action, "date": datetime.date.today().isoformat(),
+        "machine": report.machine(threads, machine and machine.peak),
         "versions": report.versions() | {name: known["version"] for name, known in about.items()},
         "command": report.command("python bench/peers.py", argv), "rows": rows, "watch": seen, "wrong": wrong,
     }  # fmt: skip

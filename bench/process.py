@@ -13,7 +13,7 @@ from pathlib import Path
 from contestants import REGISTRY
 
 WORKER = Path(__file__).with_name("worker.py")
-TIME_BOX = 300  # seconds of one request
+TIME_BOX = 600  # seconds of one request
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
