@@ -143,8 +143,11 @@ def run(argv: list[str]) -> int:
         if machine and errors:
             new, watched, failures = compare.measure(what, item, about, errors, machine, options["rounds"])
             rows, seen, wrong = rows + new, seen | watched, wrong + failures
-            for row in watched:
+            for row, watch in watched.items():
                 output.say(table([r for r in new if r["row"] == row]))
+                share = min(watch["gflops"]) * 1e9 / machine.watch.best
+                if share < timing.SHARE:
+                    output.say(f"  not alone: {100 * share:.0f} % of the best multiply-add rate beside the worst round")
     values = {
         "action": action, "date": datetime.date.today().isoformat(),
         "machine": report.machine(threads, machine and machine.peak),
