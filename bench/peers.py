@@ -1,39 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training steps of dlcore beside those of other libraries, on the nets W1 to W8.
+"""dlcore beside other libraries: training steps and predictions of the nets W1 to W8, and single ops.
 
-Every contestant has its own process and starts from the same weights. First the check: without dropout, the losses of
-5 steps must agree with torch eager's. Then the timing: rounds that take turns, ratios to torch eager round by round.
+Every contestant has its own process and starts from the same values. First the check: losses of 5 steps without dropout,
+outputs, or results of an op must agree with float64. Then the timing: rounds that take turns, ratios round by round to
+torch_eager, or to torch_bf16 among those that compute in bf16. Libraries that are not installed are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import re
 import sys
 from pathlib import Path
 
-from contestants import REFERENCE, REGISTRY, TRUTH
+import compare
+from contestants import REFERENCES, TIMED
 from dlcore.backend import num_threads
-from dlcore.bench import report, timing
+from dlcore.bench import peak, report, timing
+from dlcore.bench.kernels import KERNELS
 from dlcore.cli.output import Output
 from dlcore.cli.parser import JSON, THREADS, Option, Parser, UsageError
 from dlcore.cli.values import boolean, integer, text
 from dlcore.errors import suggest
-from process import Failed, Process
+from process import Failed
 from workloads import WORKLOADS, find
 
-STEPS = 5
-TOLERANCE = 5e-4  # of a loss after a few steps in float32
-ROUND_SECONDS = 0.3
+ACTIONS = ("train", "infer", "ops", "check")
+OPS = (
+    "product_512x512x512", "product_1024x1024x1024", "product_2048x2048x2048", "linear_relu_128x512x784",
+    "linear_relu_4096x1024x1024", "batch_norm_relu_dropout_4096x1024", "dropout_4096x4096", "cross_entropy_4096x1000",
+    "layer_norm_4096x1024", "layer_norm_65536x64", "adamw_10M", "adamw_200x50k",
+)  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 EXAMPLES = """examples:
-  python bench/peers.py --workloads W1,W2 --threads 2
-  python bench/peers.py check                             answers only, no timing
+  python bench/peers.py --workloads W1,W2 --threads 2      training steps
+  python bench/peers.py infer --workloads W7               predictions of 1, 64 and 4096 rows
+  python bench/peers.py ops --workloads layer_norm,adamw   single ops whose names begin like this
+  python bench/peers.py check                              answers of steps, predictions and ops; no timing
   python bench/peers.py --contestants dlcore,numpy --rounds 15 --json
-  python bench/peers.py --save                            JSON and figure into bench/results/"""
+  python bench/peers.py --save                             JSON and figures into bench/results/"""
 
 
 def arguments(argv: list[str]) -> dict:
@@ -43,27 +50,36 @@ def arguments(argv: list[str]) -> dict:
     ------
     UsageError
     """
-    timed = [name for name in REGISTRY if name != TRUTH]
+    reference = REFERENCES["float32"]
     options = [
-        Option("workloads", text, "of W1 to W8 (default all)", "W1,W2"),
-        Option("contestants", text, f"of {', '.join(timed)} (default all; {REFERENCE} always runs)", "A,B"),
+        Option("workloads", text, "of W1 to W8, or of the ops (default all)", "W1,W2"),
+        Option("contestants", text, f"of {', '.join(TIMED)} (default all; {reference} always runs)", "A,B"),
         Option("rounds", integer(1, 1000), "rounds in which the contestants take turns (default 7)", "N"),
-        THREADS, JSON, Option("save", boolean, "keep the JSON, and a figure by matplotlib, in bench/results/"),
+        THREADS, JSON, Option("save", boolean, "keep the JSON, and figures by matplotlib, in bench/results/"),
     ]  # fmt: skip
-    parser = Parser("", __doc__.splitlines()[0], "", {"what": "check: answers only"}, options)
-    parser.prog, parser.usage, parser.epilog = "peers.py", "peers.py [check] [options]", EXAMPLES
+    parser = Parser("", __doc__.splitlines()[0], "", {"action": ", ".join(ACTIONS) + " (default train)"}, options)
+    parser.prog, parser.usage, parser.epilog = "peers.py", "peers.py [ACTION] [options]", EXAMPLES
     parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
-    given = {"rounds": 7, "threads": num_threads(), "json": False, "save": False, "what": "all", **parser.given(argv)}
-    if given["what"] not in ("all", "check"):
-        raise UsageError(f"expected check or options, got {given['what']!r}")
-    given["workloads"] = [
-        _known("--workloads", find(name), name, WORKLOADS) for name in _names(given.get("workloads"), WORKLOADS)
-    ]
-    asked = _names(given.get("contestants"), timed)
+    given = {"rounds": 7, "threads": num_threads(), "json": False, "save": False, "action": "train", **parser.given(argv)}
+    _known("action", given["action"] if given["action"] in ACTIONS else None, given["action"], ACTIONS)
+    given["items"] = items(given["action"], given.get("workloads"))
+    asked = _names(given.get("contestants"), TIMED)
     for name in asked:
-        _known("--contestants", name if name in timed else None, name, timed)
-    given["contestants"] = list(dict.fromkeys([*asked, REFERENCE]))
+        _known("--contestants", name if name in TIMED else None, name, TIMED)
+    given["contestants"] = list(dict.fromkeys([*asked, reference]))
     return given
+
+
+def items(action: str, workloads: str | None) -> list[tuple[str, str]]:
+    """(action, net or op) of what is asked for; ``check`` is of all actions."""
+    nets, ops = [a for a in ("train", "infer") if action in (a, "check")], action in ("ops", "check")
+    names, found = [*(WORKLOADS if nets else ()), *(OPS if ops else ())], []
+    for name in _names(workloads, names):
+        net = find(name) if nets else None
+        kernels = [k for k in KERNELS if ops and k.startswith(name)]
+        _known("--workloads", net or kernels or None, name, names)
+        found += [(a, net.name) for a in nets if net] + [("ops", k) for k in kernels]
+    return list(dict.fromkeys(found))
 
 
 def _names(given: str | None, default) -> list[str]:
@@ -76,79 +92,30 @@ def _known(option: str, found, name: str, names):
     return found
 
 
-def losses(name: str, workload, threads: int) -> list[float] | None:
-    """Of the steps of the check; None where the contestant does not know this kind of net."""
-    with Process(name, threads) as process:
-        if not process.ask("supports", workload=workload.name)["ok"]:
-            return None
-        return process.ask("check", workload=workload.name, steps=STEPS)["losses"]
-
-
-def difference(got: list[float], want: list[float]) -> float:
-    """The worst relative difference; infinite where a loss is not a number."""
-    worst = max(abs(g - w) / max(abs(w), 1e-3) for g, w in zip(got, want, strict=True))
-    return worst if worst == worst else float("inf")
-
-
-def check(workload, options: dict, say) -> tuple[dict[str, float], list[str]]:
-    """Errors of the contestants whose losses agree, and what is wrong with the others."""
-    errors, wrong = {}, []
-    truth, reference = (losses(name, workload, options["threads"]) for name in (TRUTH, REFERENCE))
-    for name in options["contestants"]:
-        try:
-            got = reference if name == REFERENCE else losses(name, workload, options["threads"])
-        except Failed as error:
-            wrong.append(str(error))
-            continue
-        if got is None:
-            say(f"check {workload.name} {name}: not a net that it trains")
-            continue
-        off, error = difference(got, reference), difference(got, truth)
-        ok = off <= TOLERANCE
-        say(f"check {workload.name} {name}: {'ok' if ok else 'WRONG'}, losses off {off:.1e}, from float64 {error:.1e}")
-        if ok:
-            errors[name] = error
-        else:
-            wrong.append(f"{workload.name} {name}: expected losses within {TOLERANCE:g} of {REFERENCE}, got {off:.3g}")
-    return errors, wrong
-
-
-def time_steps(workload, errors: dict[str, float], options: dict) -> list[dict]:
-    """A row for each contestant that has passed the check."""
-    with contextlib.ExitStack() as stack:
-        processes = {name: stack.enter_context(Process(name, options["threads"])) for name in errors}
-        about = {name: p.ask("hello") for name, p in processes.items()}
-        for p in processes.values():
-            p.ask("setup", workload=workload.name)
-        rounds = {name: lambda p=p: p.ask("round", seconds=ROUND_SECONDS)["seconds"] for name, p in processes.items()}
-        seconds = timing.interleave(rounds, options["rounds"])
-    rows = []
-    for name, taken in seconds.items():
-        result = timing.summary(taken)
-        rows.append({
-            "row": workload.name, "contestant": name, "version": about[name]["version"],
-            "precision": about[name]["precision"], "ms": 1e3 * result.seconds, "spread": result.spread,
-            "ratio": timing.ratio(seconds[REFERENCE], taken), "error": errors[name],
-        })  # fmt: skip
-    return sorted(rows, key=lambda r: r["ms"])
-
-
 def table(rows: list[dict]) -> str:
-    """Lines of one workload."""
-    lines = [f"{'row':<22}{'contestant':<16}{'precision':<11}{'ms':>11}{'spread %':>10}{'ratio x':>9}{'error':>10}"]
+    """Lines of one row of the comparison."""
+    best = compare.best_peer(rows)
+    lead = best and best["lead"]
+    title = f"{rows[0]['row']}: dlcore is {lead['times']:.2f}x {best['contestant']} " if lead else rows[0]["row"]
+    lines = [
+        title + (f"({lead['low']:.2f} to {lead['high']:.2f})" if lead else ""),
+        f"  {'contestant':<20}{'precision':>10}{'ms':>12}{'spread %':>10}{'ratio x':>9}{'error':>9}{'floors':>8}{'MB':>7}",
+    ]
     for r in rows:
+        ratio = f"{r['ratio']:.2f}" if r["ratio"] else "-"
+        over = f"{r['ms'] / r['floor_ms']:.1f}" if r["floor_ms"] else "-"
         lines.append(
-            f"{r['row']:<22}{r['contestant']:<16}{r['precision']:<11}{r['ms']:>11.4f}{100 * r['spread']:>10.1f}"
-            f"{r['ratio']:>9.2f}{r['error']:>10.1e}"
+            f"  {r['contestant']:<20}{r['precision']:>10}{r['ms']:>12.4f}{100 * r['spread']:>10.1f}{ratio:>9}"
+            f"{r['error']:>9.0e}{over:>8}{r['rss_mb']:>7.0f}"
         )
     return "\n".join(lines)
 
 
 def keep(values: dict, say) -> None:
-    """Write the results, named by date and machine, and their figure."""
+    """Write the results, named by date and machine, and their figures."""
     machine = values["machine"]
     slug = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
-    name = f"{values['date']}_{slug}_{machine['instruction_set']}_{machine['threads']}t_peers.json"
+    name = f"{values['date']}_{slug}_{machine['instruction_set']}_{machine['threads']}t_peers_{values['action']}.json"
     path = RESULTS / name
     path.write_text(json.dumps(values, indent=1) + "\n")
     say(f"written: {path}")
@@ -157,24 +124,35 @@ def keep(values: dict, say) -> None:
     except ImportError:
         say("no figure: matplotlib is not installed")
     else:
-        say(f"written: {figure.draw(path)}")
+        for drawn in figure.draw(path):
+            say(f"written: {drawn}")
 
 
 def run(argv: list[str]) -> int:
     """Check, time, report; 1 where a contestant failed or was wrong."""
     options = arguments(argv)
-    output = Output(options["json"])
-    rows, wrong = [], []
-    for workload in options["workloads"]:
-        errors, failures = check(workload, options, output.say)
+    output, threads, action = Output(options["json"]), options["threads"], options["action"]
+    about = compare.present(options["contestants"], threads, output.say)
+    machine = None
+    if action != "check":
+        machine = compare.Machine(threads, peak.measure(threads), timing.Watch(lambda: peak.rate(threads)))
+    rows, seen, wrong = [], {}, []
+    for what, item in options["items"]:
+        errors, failures = compare.check(what, item, about, threads, output.say)
         wrong += failures
-        if options["what"] == "all" and REFERENCE in errors:
-            rows += time_steps(workload, errors, options)
-            output.say(table([r for r in rows if r["row"] == workload.name]))
+        if machine and errors:
+            new, watched, failures = compare.measure(what, item, about, errors, machine, options["rounds"])
+            rows, seen, wrong = rows + new, seen | watched, wrong + failures
+            for row, watch in watched.items():
+                output.say(table([r for r in new if r["row"] == row]))
+                share = min(watch["gflops"]) * 1e9 / machine.watch.best
+                if share < timing.SHARE:
+                    output.say(f"  not alone: {100 * share:.0f} % of the best multiply-add rate beside the worst round")
     values = {
-        "date": datetime.date.today().isoformat(), "machine": report.machine(options["threads"]),
-        "versions": {**report.versions(), **{r["contestant"]: r["version"] for r in rows}},
-        "command": report.command("python bench/peers.py", argv), "rows": rows, "wrong": wrong,
+        "action": action, "date": datetime.date.today().isoformat(),
+        "machine": report.machine(threads, machine and machine.peak),
+        "versions": report.versions() | {name: known["version"] for name, known in about.items()},
+        "command": report.command("python bench/peers.py", argv), "rows": rows, "watch": seen, "wrong": wrong,
     }  # fmt: skip
     if options["save"] and rows:
         keep(values, output.say)

@@ -13,12 +13,16 @@ from pathlib import Path
 from contestants import REGISTRY
 
 WORKER = Path(__file__).with_name("worker.py")
-TIME_BOX = 300  # seconds of one request
+TIME_BOX = 600  # seconds of one request
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Failed(RuntimeError):
     """A contestant that cannot go on."""
+
+
+class Absent(Failed):
+    """A contestant whose library is not installed."""
 
 
 class Process:
@@ -55,6 +59,8 @@ class Process:
 
         Raises
         ------
+        Absent
+            Its library is not there.
         Failed
             An error there, an end of the process, or TIME_BOX over.
         """
@@ -68,6 +74,8 @@ class Process:
             raise Failed(f"{self.name}: expected an answer to {do} within {TIME_BOX} s, got none")
         line = self._process.stdout.readline()
         answer = json.loads(line) if line else {"error": f"the process ended with status {self._process.wait()}"}
+        if "absent" in answer:
+            raise Absent(f"{self.name}: {answer['absent']}")
         if "error" in answer:
             raise Failed(f"{self.name}: expected an answer to {do}, got {answer['error']}")
         return answer

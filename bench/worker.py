@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One contestant in its own process: ``worker.py NAME THREADS``, a JSON request on each line of standard input.
 
-hello -> version, precision; supports -> ok; check -> losses of a few steps without dropout; setup, then round ->
-seconds of a step. What a library prints goes to standard error.
+hello -> version, precision; lacks -> why it takes no part; check -> losses, outputs or errors of single ops; setup,
+begin a part, then round -> seconds of a call; memory -> the largest resident set. What a library prints goes to
+standard error.
 """
 
 import json
@@ -12,43 +13,87 @@ import sys
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
+import numpy as np  # noqa: E402
+
 import workloads as W  # noqa: E402
 from contestants import REGISTRY  # noqa: E402
 
+CHECK_ROWS, CHECK_SEED, CALL_SEED = 64, 7, 3
+
 
 class Worker:
-    """The contestant, and the timer of its steps."""
+    """The contestant, what it has built, and the timer of its calls."""
 
     def __init__(self, name: str, threads: int):
-        self.cls, self.threads, self.timer = REGISTRY[name].load(), threads, None
+        self.cls, self.threads = REGISTRY[name].load(), threads
 
     def hello(self) -> dict:
-        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision}
+        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision, "tolerance": self.cls.tolerance}
 
-    def supports(self, workload: str) -> dict:
-        return {"ok": bool(self.cls.supports(W.find(workload)))}
+    def lacks(self, action: str, item: str) -> dict:
+        """Why the contestant takes no part, or None."""
+        if action not in self.cls.actions:
+            return {"reason": f"it has no {action}"}
+        if action == "ops":
+            known = self.cls.kinds is None or W.kernels.KERNELS[item].kind in self.cls.kinds
+        else:
+            known = self.cls.supports(W.find(item))
+        return {"reason": None if known else "it cannot express this"}
 
-    def check(self, workload: str, steps: int) -> dict:
-        w = W.find(workload)
-        contestant = self._built(w, w.lr, dropout=False)
-        losses = []
+    def check(self, action: str, item: str, steps: int = 0) -> dict:
+        return getattr(self, f"_check_{action}")(item, steps)
+
+    def _check_train(self, item: str, steps: int) -> dict:
+        w = W.find(item)
+        contestant, losses = self._built(w, w.lr, dropout=False), []
         for _ in range(steps):
             contestant.step()
             losses.append(contestant.loss())
-        return {"losses": losses}
+        return {"values": losses}
 
-    def setup(self, workload: str) -> dict:
-        contestant = self._built(W.find(workload), W.TIMING_LR, dropout=True)
+    def _check_infer(self, item: str, _) -> dict:
+        w = W.find(item)
+        contestant = self._built(w, w.lr, dropout=True)
+        outputs = contestant.predictor(W.batch(w, CHECK_ROWS, CHECK_SEED)[0])()
+        values = contestant.logits(outputs).astype(np.float64)
+        if w.loss == "cross_entropy":  # a constant of each row is no difference between logits
+            values -= values.mean(axis=1, keepdims=True)
+        return {"values": values.ravel().tolist()}
 
-        def steps(times: int) -> None:
+    def _check_ops(self, item: str, _) -> dict:
+        return {"errors": self.cls(self.threads).op_errors(W.kernels.KERNELS[item])}
+
+    def setup(self, action: str, item: str) -> dict:
+        """Build the net or the calls of an op; nothing is timed yet."""
+        if action == "ops":
+            kernel = W.kernels.KERNELS[item]
+            self.contestant = self.cls(self.threads)
+            self.calls = self.contestant.op(kernel, W.kernels.given(kernel))
+        else:
+            self.workload = W.find(item)
+            self.contestant = self._built(self.workload, W.TIMING_LR, dropout=True)
+            self.calls = {"step": self.contestant.step}
+        return {}
+
+    def begin(self, part: str) -> dict:
+        """Prepare and warm the calls of a part: step, rows to predict, or a part of an op."""
+        call = self.calls.get(part) or self.contestant.predictor(W.batch(self.workload, int(part), CALL_SEED)[0])
+
+        def repeat(times: int) -> None:
             for _ in range(times):
-                contestant.step()
+                call()
+            self.contestant.wait()
 
-        self.timer = W.timing.Timer(steps)
+        self.timer = W.timing.Timer(repeat)
         return {}
 
     def round(self, seconds: float) -> dict:
         return {"seconds": self.timer(seconds)}
+
+    def memory(self) -> dict:
+        """The kernel's own high-water mark: ru_maxrss would begin with that of the driver, which has made this process."""
+        with open("/proc/self/status", encoding="ascii") as lines:
+            return {"rss_mb": next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024}
 
     def _built(self, w, lr: float, dropout: bool):
         contestant = self.cls(self.threads)
@@ -61,7 +106,11 @@ def answer(worker: Worker, request: dict) -> dict:
     try:
         return getattr(worker, request.pop("do"))(**request)
     except Exception as error:
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
+        return {"error": one_line(error)}
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:400]
 
 
 def main() -> None:
@@ -70,7 +119,7 @@ def main() -> None:
     try:
         worker = Worker(sys.argv[1], int(sys.argv[2]))
     except ImportError as error:
-        failure = {"error": f"not installed: {error}"}
+        failure = {"absent": one_line(error)}
     for line in sys.stdin:
         print(json.dumps(failure or answer(worker, json.loads(line))), file=answers, flush=True)
 

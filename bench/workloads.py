@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nets W1 to W8, the timer and the NumPy step of dlcore.bench, for processes that must not import dlcore.
+"""The nets W1 to W8, the kernels, the timer and the NumPy versions of dlcore.bench, for processes that must not import
+dlcore.
 
 The files are found beside the installed package and imported under another name, so a peer's process holds the peer,
 NumPy and nothing of dlcore that is compiled.
@@ -27,6 +28,7 @@ def _alone(module: str) -> ModuleType:
 
 timing = _alone("timing")
 plain_step = _alone("plain_step")
+kernels = _alone("kernels")
 _nets = _alone("workloads")
 WORKLOADS, TIMING_LR, Workload = _nets.WORKLOADS, _nets.TIMING_LR, _nets.Workload
 batch, find, flat, parameters = _nets.batch, _nets.find, _nets.flat, _nets.parameters

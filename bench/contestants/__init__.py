@@ -10,6 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import import_module
 
+# glibc keeps big blocks instead of returning them to the kernel, and asks for huge pages; without it every step of a
+# library that allocates its results faults them in again. What a knowing user sets.
+KEEP = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -26,8 +33,17 @@ class Entry:
 REGISTRY = {
     "dlcore": Entry("dlcore_", "Dlcore"),
     "torch_eager": Entry("torch_", "TorchEager"),
-    "numpy": Entry("numpy_", "Numpy"),
+    "torch_tuned": Entry("torch_", "TorchEager", KEEP),
+    "torch_compile": Entry("torch_", "TorchCompile", KEEP),
+    "torch_bf16": Entry("torch_", "TorchBf16", KEEP),
+    "torch_compile_bf16": Entry("torch_", "TorchCompileBf16", KEEP),
+    "jax": Entry("jax_", "Jax", KEEP),
+    "tensorflow": Entry("tensorflow_", "Tensorflow", {**KEEP, "TF_CPP_MIN_LOG_LEVEL": "3"}),
+    "onnxruntime": Entry("onnxruntime_", "OnnxRuntime", KEEP),
+    "sklearn": Entry("sklearn_", "Sklearn", KEEP),
+    "numpy": Entry("numpy_", "Numpy", KEEP),
     "torch_float64": Entry("torch_", "TorchFloat64"),
 }
-REFERENCE = "torch_eager"  # ratios are to it, and answers are checked against it
+REFERENCES = {"float32": "torch_eager", "bf16": "torch_bf16"}  # ratios are to the one of the same precision
 TRUTH = "torch_float64"  # errors are to it; it is not timed
+TIMED = tuple(name for name in REGISTRY if name != TRUTH)

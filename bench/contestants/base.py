@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from workloads import kernels
+
 
 class Contestant:
-    """A library that trains the nets of the layer language, in its own process.
+    """A library that trains the nets of the layer language, predicts with them or runs single ops, in its own process.
 
     Parameters
     ----------
@@ -18,13 +20,16 @@ class Contestant:
     """
 
     precision = "float32"  # contestants are compared within a precision
+    actions: tuple[str, ...] = ("train", "infer", "ops")
+    tolerance: float | None = None  # of the losses in the check, where the library has other formulas than PyTorch
+    kinds: tuple[str, ...] | None = None  # of ops; None: all
 
     def __init__(self, threads: int):
         self.threads = threads
 
     @staticmethod
     def supports(workload) -> bool:
-        """Can it train this net?"""
+        """Can it express this net?"""
         return True
 
     def build(self, workload, parameters: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray, lr: float, dropout: bool) -> None:
@@ -32,12 +37,40 @@ class Contestant:
         raise NotImplementedError
 
     def step(self) -> None:
-        """Forward, loss, backward and update on the batch; finished when it returns."""
+        """Forward, loss, backward and update on the batch; `wait` finishes it."""
         raise NotImplementedError
 
     def loss(self) -> float:
         """The loss of the last step, before its update."""
         raise NotImplementedError
+
+    def predictor(self, x: np.ndarray) -> Callable[[], object]:
+        """The prepared call that gives the built net's outputs in evaluation mode, of these rows."""
+        raise NotImplementedError
+
+    def to_numpy(self, result) -> np.ndarray:
+        """What a call has returned as an array of at least float32."""
+        return np.asarray(result)
+
+    def logits(self, outputs) -> np.ndarray:
+        """The outputs of a predictor: reals, or logits up to a constant of each row."""
+        return self.to_numpy(outputs)
+
+    def op(self, kernel, given) -> dict[str, Callable[[], Sequence]]:
+        """For each part of a kernel the call that returns its results, in the order of ``kernel.results(part)``.
+
+        ``given`` holds the inputs (`workloads.kernels.given`); forward runs before backward; a call may do its part again.
+        """
+        raise NotImplementedError
+
+    def op_errors(self, kernel) -> dict[str, float]:
+        """By part the error from float64, which rounding must explain; inputs are made twice, as calls may change them."""
+        calls, truth = self.op(kernel, kernels.given(kernel)), kernels.given(kernel)
+        found = {part: [np.array(self.to_numpy(a)) for a in calls[part]()] for part in kernel.parts}
+        return kernels.errors(kernel, truth, found, self.precision)
+
+    def wait(self) -> None:
+        """Until everything is finished that was begun."""
 
     def version(self) -> str:
         raise NotImplementedError

@@ -1,26 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dlcore through its public API: layers, a loss, an optimizer, `Net.compile`."""
+"""dlcore through its public API: layers, a loss, an optimizer, `Net.compile`, `Net.predict`; single ops as recorded
+programs, those of ``dlcore bench ops``."""
 
 import dlcore as dl
-from dlcore.bench import nets
+from dlcore.bench import cases, nets
+from dlcore.bench.programs import FUSED
 
 from .base import Contestant
 
 
 class Dlcore(Contestant):
     def build(self, workload, parameters, x, y, lr, dropout):
-        net = dl.Net(nets.build(workload.layers, dropout), threads=self.threads)
-        for array, value in zip(net.parameters.values(), parameters, strict=True):
+        self.net = dl.Net(nets.build(workload.layers, dropout), threads=self.threads)
+        for array, value in zip(self.net.parameters.values(), parameters, strict=True):
             array[...] = value
         self.x, self.y = x, y
         loss = nets.LOSSES[workload.loss]()
-        self.compiled = net.compile(loss, nets.optimizer(workload.optimizer, lr), workload.batch)
+        self.compiled = self.net.compile(loss, nets.optimizer(workload.optimizer, lr), workload.batch)
 
     def step(self):
         self.last = self.compiled(self.x, self.y)
 
     def loss(self):
         return self.last
+
+    def predictor(self, x):
+        return lambda: self.net.predict(x)
+
+    def op(self, kernel, given):
+        subject = cases.subject(kernel, self.threads)
+        return {part: lambda part=part: subject.run(FUSED, part, 1) for part in kernel.parts}
+
+    def op_errors(self, kernel):
+        subject = cases.subject(kernel, self.threads)
+        return {part: error for (variant, part), error in subject.check().items() if variant == FUSED}
 
     def version(self):
         return dl.__version__

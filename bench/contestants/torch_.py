@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch in eager mode with its fused optimizers, and in float64 as the truth."""
+"""PyTorch with its fused optimizers: eager, compiled by Inductor, both under bf16 autocast, and in float64 as the truth."""
+
+import contextlib
 
 import torch
 import torch.nn.functional as F
 from torch import nn, optim
+
+from workloads import kernels
 
 from .base import Contestant
 
@@ -51,13 +55,30 @@ def optimizer(rule: str, parameters, lr: float) -> optim.Optimizer:
     return {"adagrad": optim.Adagrad, "adam": optim.Adam}[rule](parameters, lr, fused=True)
 
 
+def _norm_relu_dropout(x, weight, bias):
+    running = torch.zeros_like(bias), torch.ones_like(bias)
+    return F.dropout(F.relu(F.batch_norm(x, *running, weight, bias, training=True), inplace=True), 0.5)
+
+
+OPS = {
+    "product": F.linear, "linear_relu": lambda x, w, b: F.relu(F.linear(x, w, b), inplace=True),
+    "batch_norm_relu_dropout": _norm_relu_dropout, "dropout": lambda x: F.dropout(x, 0.5),
+    "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias),
+}  # fmt: skip
+
+
 class TorchEager(Contestant):
     dtype = torch.float32
+    autocast = contextlib.nullcontext
 
     def __init__(self, threads):
         super().__init__(threads)
         torch.set_num_threads(threads)
         torch.manual_seed(0)
+
+    def compiled(self, function):
+        """What is called in a function's place."""
+        return function
 
     def build(self, workload, parameters, x, y, lr, dropout):
         self.net = build(workload.layers, dropout).to(self.dtype).train()
@@ -68,16 +89,66 @@ class TorchEager(Contestant):
         if self.y.is_floating_point():
             self.y = self.y.to(self.dtype)
         self.optimizer = optimizer(workload.optimizer, self.net.parameters(), lr)
-        self.criterion = LOSSES[workload.loss]
+        criterion = LOSSES[workload.loss]
+        self.criterion = self.compiled(lambda x, y: criterion(self.net(x), y))
 
     def step(self):
         self.optimizer.zero_grad(set_to_none=True)
-        self.last = self.criterion(self.net(self.x), self.y)
+        with self.autocast():
+            self.last = self.criterion(self.x, self.y)
         self.last.backward()
         self.optimizer.step()
 
     def loss(self):
         return self.last.item()
+
+    def predictor(self, x):
+        net, x = self.compiled(self.net.eval()), torch.from_numpy(x).to(self.dtype)
+
+        def call():
+            with torch.inference_mode(), self.autocast():
+                return net(x)
+
+        return call
+
+    def to_numpy(self, result):
+        return result.to(torch.promote_types(result.dtype, torch.float32)).numpy()
+
+    def op(self, kernel, given):
+        if kernel.parts == ("update",):
+            return self._update(kernel, given)
+        x = torch.from_numpy(given.x).requires_grad_()
+        if kernel.kind == "cross_entropy":
+            return self._cross_entropy(x, torch.from_numpy(given.target))
+        inputs = [x, *(torch.from_numpy(p.T.copy()).requires_grad_() for p in given.parameters.values())]
+        function, dy, kept = self.compiled(OPS[kernel.kind]), torch.from_numpy(given.dy), []
+
+        def forward():
+            with self.autocast():
+                kept[:] = [function(*inputs)]
+            return [kept[0].detach()]
+
+        def backward():
+            gradients = torch.autograd.grad(kept[0], inputs, dy.to(kept[0].dtype), retain_graph=True)
+            return [gradients[0], *(g.T if g.ndim == 2 else g for g in gradients[1:])]
+
+        return {"forward": forward, "backward": backward}
+
+    def _cross_entropy(self, x, target):
+        function = self.compiled(lambda x: F.cross_entropy(x, target, reduction="sum"))
+
+        def both():
+            loss = function(x)
+            return [loss.detach(), *torch.autograd.grad(loss, x)]
+
+        return {"both": both}
+
+    def _update(self, kernel, given):
+        w = [nn.Parameter(torch.from_numpy(value)) for value in given.w]
+        for p, g in zip(w, given.g, strict=True):
+            p.grad = torch.from_numpy(g)
+        rule, values = optimizer(kernel.kind, w, kernels.LR), [p.detach() for p in w]
+        return {"update": lambda: rule.step() or values}
 
     def version(self):
         return torch.__version__
@@ -86,3 +157,44 @@ class TorchEager(Contestant):
 class TorchFloat64(TorchEager):
     precision = "float64"
     dtype = torch.float64
+    actions = ("train", "infer")
+
+
+class TorchCompile(TorchEager):
+    """Forward and backward compiled; the fused optimizers are one pass already."""
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        import torch._functorch.config
+        import torch._inductor.config
+
+        torch._functorch.config.donated_buffer = False  # the backward pass of an op runs again on its graph
+        torch._inductor.config.compile_threads = threads
+
+    def compiled(self, function):
+        return torch.compile(function, dynamic=False)
+
+    def predictor(self, x):
+        torch._inductor.config.freezing = True  # weights are constants, packed in advance
+        net, x = self.compiled(self.net.eval()), torch.from_numpy(x)
+
+        def call():
+            with torch.no_grad(), self.autocast():
+                return net(x)
+
+        return call
+
+
+class TorchBf16(TorchEager):
+    """Products of bf16 with float32 sums, under autocast."""
+
+    precision = "bf16"
+    kinds = ("product", "linear_relu")
+
+    @staticmethod
+    def autocast():
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+class TorchCompileBf16(TorchBf16, TorchCompile):
+    pass

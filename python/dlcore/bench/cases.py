@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of cases. A new benchmark is a line here, and a NumPy version in `plain` where it is a new op."""
+"""The list of cases: a subject for every kernel of `kernels` and every net of `workloads`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..layers import BatchNorm, Dropout, LayerNorm, Linear, ReLU, Sequential
-from . import plain, plain_step
+from . import kernels, plain
+from .kernels import Kernel
 from .ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from .step import StepSubject
 from .subject import Subject
 from .workloads import WORKLOADS
-
-# (rows, outputs, inputs)
-LINEAR = [(128, 512, 784), (512, 1024, 1024), (4096, 1024, 1024), (65536, 64, 64)]
-# (rows, cols)
-ROWS = [(128, 512), (4096, 1024), (65536, 64)]
-SIZES = {"1M": 10**6, "10M": 10**7}
 
 
 @dataclass(frozen=True)
@@ -36,31 +31,29 @@ def norm_relu_dropout(cols: int) -> Sequential:
     return Sequential(BatchNorm(cols), ReLU(), Dropout(plain.NormReluDropout.p_drop))
 
 
-def layer(make: Callable, plain_class: type, rows: int, cols: int) -> Callable[[str, int], Subject]:
-    """The subject of a layer on (rows, cols)."""
-    return lambda name, threads: LayerSubject(name, make, plain_class, rows, cols, threads)
+LAYERS: dict[str, Callable] = {
+    "product": lambda k: Linear(k.inputs, k.outputs, bias=False),
+    "linear_relu": lambda k: Sequential(Linear(k.inputs, k.outputs), ReLU()),
+    "batch_norm_relu_dropout": lambda k: norm_relu_dropout(k.inputs),
+    "layer_norm": lambda k: LayerNorm(k.inputs),
+    "dropout": lambda _: Dropout(plain.Dropout.p_drop),
+}
+
+
+def subject(kernel: Kernel, threads: int) -> Subject:
+    """What runs a kernel."""
+    if kernel.kind == "cross_entropy":
+        return CrossEntropySubject(kernel.name, *kernel.shape, threads)
+    if kernel.kind not in LAYERS:
+        size, tensors = kernel.shape
+        return UpdateSubject(kernel.name, kernel.kind, size, threads, tensors)
+    make = lambda: LAYERS[kernel.kind](kernel)  # noqa: E731
+    return LayerSubject(kernel.name, make, kernels.LAYERS[kernel.kind], kernel.shape[0], kernel.inputs, threads)
 
 
 def op_cases() -> list[Case]:
     """Single ops."""
-    made: dict[str, Callable[[str, int], Subject]] = {
-        "product_512x512x512": layer(lambda: Linear(512, 512, bias=False), plain.Linear, 512, 512)
-    }
-    for m, n, k in LINEAR:
-        make = lambda n=n, k=k: Sequential(Linear(k, n), ReLU())  # noqa: E731
-        made[f"linear_relu_{m}x{n}x{k}"] = layer(make, plain.LinearRelu, m, k)
-    for m, n in ROWS:
-        make = lambda n=n: norm_relu_dropout(n)  # noqa: E731
-        made[f"batch_norm_relu_dropout_{m}x{n}"] = layer(make, plain.NormReluDropout, m, n)
-    for m, n in ROWS:
-        made[f"layer_norm_{m}x{n}"] = layer(lambda n=n: LayerNorm(n), plain.LayerNorm, m, n)
-    for m, n in ((128, 10), (4096, 1000)):
-        made[f"cross_entropy_{m}x{n}"] = lambda name, threads, m=m, n=n: CrossEntropySubject(name, m, n, threads)
-    made["dropout_4096x4096"] = layer(lambda: Dropout(plain.Dropout.p_drop), plain.Dropout, 4096, 4096)
-    for rule in plain_step.STATES:
-        for size, count in SIZES.items():
-            made[f"{rule}_{size}"] = lambda name, threads, r=rule, n=count: UpdateSubject(name, r, n, threads)
-    return [Case(name, "ops", make) for name, make in made.items()]
+    return [Case(k.name, "ops", lambda _, threads, k=k: subject(k, threads)) for k in kernels.KERNELS.values()]
 
 
 def step_cases() -> list[Case]:

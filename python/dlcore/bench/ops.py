@@ -104,17 +104,6 @@ class LayerSubject(Subject):
         return {part: version.results(part) for part in self.parts}
 
 
-class _PlainLoss:
-    def __init__(self, logits, target):
-        self.logits, self.target, self.dx = logits, target, np.empty_like(logits)
-
-    def both(self):
-        self.loss = plain.cross_entropy(self.logits, self.target, self.dx)
-
-    def results(self, part) -> Results:
-        return {"loss": np.array([self.loss]), "dx": self.dx}
-
-
 class CrossEntropySubject(Subject):
     """Softmax cross-entropy of (rows, classes) logits with its gradient, in one kernel."""
 
@@ -131,7 +120,7 @@ class CrossEntropySubject(Subject):
         arenas = {"input": self.x, "dx": self.dx, "tables": self.tables, "target": self.target.astype(np.int32)}
         targets = {gradient: Value("dx", source.shape, kind="dx")}
         self.programs = variants(backends.get(), trace, {}, targets, arenas, threads)
-        self.plain = _PlainLoss(self.x, self.target)
+        self.plain = plain.CrossEntropy(self.x, self.target)
 
     @property
     def metrics(self) -> np.ndarray:
@@ -145,7 +134,7 @@ class CrossEntropySubject(Subject):
         return {"loss": self.metrics[:1], "dx": self.dx}
 
     def wanted(self, found):
-        truth = _PlainLoss(self.x.astype("float64"), self.target)
+        truth = plain.CrossEntropy(self.x.astype("float64"), self.target)
         truth.both()
         return {"both": (truth.results("both"), max(self.x.shape))}
 
@@ -167,24 +156,25 @@ class _PlainUpdate:
 
 
 class UpdateSubject(Subject):
-    """One update of ``size`` parameters in one flat array."""
+    """One update of ``size`` parameters in one flat array, cut into so many tensors."""
 
     parts: ClassVar = {"update": ("gradients",)}
     lr = 1e-3
 
-    def __init__(self, name: str, rule: str, size: int, threads: int):
+    def __init__(self, name: str, rule: str, size: int, threads: int, tensors: int = 1):
         self.name, self.rule, rng = name, rule, np.random.default_rng(SEED)
         states = backends.get().rules[rule][1]
         self.arrays = {n: _random(rng, size) for n in ("w", "g", *(f"s{i + 1}" for i in range(states)))}
         for n in range(states):  # squares are positive, whichever of the states holds them
             np.abs(self.arrays[f"s{n + 1}"], out=self.arrays[f"s{n + 1}"])
         self.begin = {n: a.copy() for n, a in self.arrays.items()}
+        segments = tuple((i * (size // tensors), size // tensors, 0, 1) for i in range(tensors))
         trace = Trace(training=True)
         hyper = trace.value("hyper", (1, _core.HYPER), kind="hyper", dtype="f64")
         values = {n: trace.value(n, (1, size), kind=n) for n in self.arrays}
         trace.append(
             ops.Update, **values, grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
-            function=rule, numbers=(0, 0, 1, 1, 0, size, 0, 1),
+            function=rule, numbers=(0, 0, 1, tensors, *sum(segments, ())),
         )  # fmt: skip
         row = hyper_row(optimizer(rule, self.lr).row(0, 1))
         own = {"hyper": row, "tables": _tables(grad_scale=1.0)}

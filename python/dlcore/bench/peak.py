@@ -41,12 +41,16 @@ class Peak:
         """Of the smallest measured amount of memory that holds ``live`` bytes."""
         return next((rate for size, rate in self.read if live <= size), self.read[-1][1])
 
+    def floor(self, flops: float, moved: int, live: int) -> float:
+        """Seconds that a run takes at least: at the multiply-add peak, or at the bandwidth."""
+        return max(flops / self.flops, moved / self.bandwidth(live))
+
     def share(self, seconds: float, flops: float, moved: int, live: int) -> float:
         """The larger of the shares of the multiply-add peak and of the bandwidth that a run has reached.
 
         Bytes written count as bytes read, so a kernel that mostly writes cannot reach 1.
         """
-        return max(flops / self.flops, moved / self.bandwidth(live)) / seconds
+        return self.floor(flops, moved, live) / seconds
 
 
 @cache
@@ -59,6 +63,14 @@ def measure(threads: int, isa: str = "") -> Peak:
         times = max(1, CALL_BYTES // size)
         read.append((size * threads, _best(threads, lambda i, m=memory, n=times: _read(isa, m[i], n))))
     return Peak(threads, flops, tuple(read))
+
+
+def rate(threads: int, isa: str = "") -> float:
+    """Multiplications and additions a second of all threads together, by the wall clock: what others take is missing."""
+    with ThreadPoolExecutor(threads) as pool:
+        begin = time.perf_counter()
+        done = sum(pool.map(lambda _: _core.fma_probe(isa, FMA_ROUNDS), range(threads)))
+        return done / (time.perf_counter() - begin)
 
 
 def _read(isa: str, memory: np.ndarray, times: int) -> float:

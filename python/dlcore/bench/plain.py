@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops as one writes them in NumPy, with the buffers made once: in float32 a contestant, in float64 the truth.
+"""The ops as one writes them in NumPy, with the buffers made once: in float32 a contestant, in float64 the truth;
+and how far from the truth rounding leads.
 
 `kept` (of dropout) and `active` (of ReLU) are masks. Timed, a class draws and finds them itself; as the truth it is
 given those of the result that it judges, because two right results may round to either side of a kink.
@@ -7,9 +8,25 @@ given those of the result that it judges, because two right results may round to
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 EPS = 1e-5
+# A sum of n roundings errs by about sqrt(n) u; four times that is far out. A few units for short sums and functions.
+FACTOR, SHORTEST = 4.0, 16
+UNIT = float(np.finfo(np.float32).eps) / 2
+
+
+def error(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest difference as a share of the largest element."""
+    largest = float(np.abs(want).max())
+    return float(np.abs(got.reshape(want.shape) - want).max()) / (largest or 1.0)
+
+
+def tolerance(depth: int, unit: float = UNIT) -> float:
+    """The largest relative error that rounding explains in a sum of so many terms."""
+    return FACTOR * math.sqrt(max(depth, SHORTEST)) * unit
 
 
 class Plain:
@@ -146,6 +163,19 @@ def cross_entropy(logits, target, out) -> float:
     out /= total[:, None]
     out[rows, target] -= 1
     return (np.log(total) - chosen).sum()
+
+
+class CrossEntropy:
+    """Softmax cross-entropy, summed over rows, with its gradient."""
+
+    def __init__(self, logits, target):
+        self.logits, self.target, self.dx = logits, target, np.empty_like(logits)
+
+    def both(self):
+        self.loss = cross_entropy(self.logits, self.target, self.dx)
+
+    def results(self, part: str) -> dict[str, np.ndarray]:
+        return {"loss": np.array([self.loss]), "dx": self.dx}
 
 
 def squared_error(prediction, target, out) -> float:

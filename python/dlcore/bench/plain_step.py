@@ -128,7 +128,7 @@ class PlainStep:
 
     def step(self) -> float:
         """One step; the mean loss before it."""
-        h = self._forward()
+        h = self.forward()
         rows = len(self.x)
         loss = self.loss_and_gradient(h, self.y, self.d[-1]) / rows
         self.d[-1] *= 1 / rows
@@ -137,7 +137,8 @@ class PlainStep:
         self.updates += 1
         return float(loss)
 
-    def _forward(self) -> np.ndarray:
+    def forward(self) -> np.ndarray:
+        """The outputs."""
         x = self.x
         for i, h in enumerate(self.h):
             np.matmul(x, self.p[2 * i], out=h)

@@ -91,7 +91,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def in_words(gains: dict[str, Gain | None]) -> str:
     """The gains by name. One that most rounds do not show, or that is within the noise, is none.
 
-    >>> in_words({"recording": Gain(1.004, 0.99), "fusion": Gain(1.5, 1.4)})
+    >>> in_words({"recording": Gain(1.004, 0.99, 1.01), "fusion": Gain(1.5, 1.4, 1.6)})
     'no gain from recording (1.00x), fusion 1.50x'
     """
     return ", ".join(f"{name}: nothing to do" if g is None else _gain(name, g) for name, g in gains.items())

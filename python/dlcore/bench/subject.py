@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 
 from ..errors import expected
+from . import plain
 from .programs import NAIVE, NUMPY, Cost, Program
-
-# A sum of n roundings errs by about sqrt(n) u; four times that is far out. A few units for short sums and functions.
-FACTOR, SHORTEST = 4.0, 16
-UNIT = float(np.finfo(np.float32).eps) / 2
 
 
 class WrongAnswer(RuntimeError):
@@ -94,7 +90,7 @@ class Subject:
         for part, (want, depth) in wanted.items():
             allowed = self.tolerance(depth)
             for variant, found in all_found.items():
-                name, worst = max(((n, error(found[part][n], w)) for n, w in want.items()), key=lambda e: e[1])
+                name, worst = max(((n, plain.error(found[part][n], w)) for n, w in want.items()), key=lambda e: e[1])
                 errors[variant, part] = worst
                 if not worst <= allowed and variant != NUMPY:
                     got = f"a relative error of {worst:.3g} ({variant}, {part})"
@@ -104,7 +100,7 @@ class Subject:
 
     def tolerance(self, depth: int) -> float:
         """The largest relative error that rounding explains."""
-        return FACTOR * math.sqrt(max(depth, SHORTEST)) * UNIT
+        return plain.tolerance(depth)
 
     def _found(self, variant: str) -> dict[str, Results]:
         self.reset()
@@ -121,9 +117,3 @@ class Subject:
                     differ = int((array != found[part][name]).sum())
                     got = f"{differ} of {array.size} elements of {name} ({variant}, {part}) with other bits"
                     raise WrongAnswer(expected(f"bench {self.name}", f"the bits of {NAIVE}", got))
-
-
-def error(got: np.ndarray, want: np.ndarray) -> float:
-    """The largest difference as a share of the largest element."""
-    largest = float(np.abs(want).max())
-    return float(np.abs(got.reshape(want.shape) - want).max()) / (largest or 1.0)

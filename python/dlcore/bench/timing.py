@@ -16,6 +16,10 @@ from dataclasses import dataclass
 BLOCK_SECONDS = 0.008  # of a block of calls: long against the clock's step and the scheduler's tick
 WARM_SECONDS = 0.02
 SETTLE_SECONDS = 0.03  # between two contestants: threads of the one before stop spinning (OpenBLAS: tens of ms)
+SHARE = 0.8  # of the best rate of a probe: below it another process has had the machine
+READINGS = 10  # of the probe before the first round, to know its best rate
+REPEATS = 3  # rounds that may run again, for each that is asked for
+PAUSE_SECONDS = 1.0  # before a round runs again
 NOISE = 0.03  # a gain below this is none
 
 
@@ -51,15 +55,74 @@ class Timer:
         return self._clock() - begin
 
 
-def interleave(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+class Watch:
+    """Tells rounds in which something else took the machine, by the rate of a probe before and after each.
+
+    Parameters
+    ----------
+    probe : callable
+        The rate of all threads, such as multiply-adds a second.
+    sleep : callable
+        Pauses for some seconds; a test brings its own.
+
+    Attributes
+    ----------
+    rates : list of float
+        The lower rate beside each round that counts.
+    repeated : int
+        Rounds that ran again.
+    """
+
+    def __init__(self, probe: Callable[[], float], sleep: Callable[[float], object] = time.sleep):
+        self._probe, self._sleep = probe, sleep
+        self.best = max(probe() for _ in range(READINGS))
+        self.begin(0)
+
+    def begin(self, rounds: int) -> None:
+        """Forget the rounds so far, not the best rate, before so many others.
+
+        REPEATS times as many may run again; after that slow ones stay, and their rates show it.
+        """
+        self.rates: list[float] = []
+        self.repeated, self._repeats = 0, REPEATS * rounds
+
+    def guard(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """The first result of ``measure`` beside which the machine was all there."""
+        while True:
+            before = self._rate()
+            taken = measure() if self._good(before) else None
+            rate = min(before, self._rate())
+            if taken is not None and self._good(rate):
+                self.rates.append(rate)
+                return taken
+            self.repeated += 1
+            self._sleep(PAUSE_SECONDS)
+
+    def _rate(self) -> float:
+        self._sleep(SETTLE_SECONDS)
+        rate = self._probe()
+        self.best = max(self.best, rate)
+        return rate
+
+    def _good(self, rate: float) -> bool:
+        return rate >= SHARE * self.best or self.repeated >= self._repeats
+
+
+def interleave(contestants: dict[str, Callable[[], float]], rounds: int, watch: Watch | None = None) -> dict[str, list[float]]:
     """Seconds by contestant and round; who begins changes from round to round."""
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            time.sleep(SETTLE_SECONDS)
-            seconds[name].append(contestants[name]())
+        order = names[i % len(names) :] + names[: i % len(names)]
+        measure = lambda order=order: {name: _settled(contestants[name]) for name in order}  # noqa: E731
+        for name, taken in (watch.guard(measure) if watch else measure()).items():
+            seconds[name].append(taken)
     return seconds
+
+
+def _settled(contestant: Callable[[], float]) -> float:
+    time.sleep(SETTLE_SECONDS)
+    return contestant()
 
 
 @dataclass(frozen=True)
@@ -85,21 +148,24 @@ def summary(rounds: list[float]) -> Summary:
 
 @dataclass(frozen=True)
 class Gain:
-    """How many times faster: the median over the rounds, and what three quarters of the rounds exceed."""
+    """How many times faster: the median over the rounds, and what three quarters of them exceed, and one quarter."""
 
     times: float
     low: float
+    high: float
 
 
 def gain(base: list[float], other: list[float]) -> Gain:
     """What the other gains over ``base``, round by round.
 
     >>> gain([2.0, 2.0, 2.0], [1.0, 2.0, 0.5])
-    Gain(times=2.0, low=1.5)
+    Gain(times=2.0, low=1.5, high=3.0)
     """
     ratios = [b / o for b, o in zip(base, other, strict=True)]
-    low = ratios[0] if len(ratios) < 2 else statistics.quantiles(ratios, n=4, method="inclusive")[0]
-    return Gain(statistics.median(ratios), low)
+    if len(ratios) < 2:
+        return Gain(*3 * ratios)
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Gain(middle, low, high)
 
 
 def ratio(base: list[float], other: list[float]) -> float:

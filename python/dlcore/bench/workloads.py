@@ -109,10 +109,10 @@ def parameters(workload: Workload, seed: int = 0) -> list[np.ndarray]:
     return values
 
 
-def batch(workload: Workload, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """x (batch, inputs) and y: classes (batch,), or reals (batch, outputs)."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((workload.batch, workload.inputs), np.float32)
+def batch(workload: Workload, rows: int | None = None, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """x (rows, inputs) and y: classes (rows,), or reals (rows, outputs); by default a training batch."""
+    rng, rows = np.random.default_rng(seed), rows or workload.batch
+    x = rng.standard_normal((rows, workload.inputs), np.float32)
     if workload.loss == CROSS:
-        return x, rng.integers(0, workload.outputs, workload.batch)
-    return x, rng.standard_normal((workload.batch, workload.outputs), np.float32)
+        return x, rng.integers(0, workload.outputs, rows)
+    return x, rng.standard_normal((rows, workload.outputs), np.float32)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Has dlcore become slower? ``python bench/regress.py FRESH.json [BASE.json]`` compares two results of bench/peers.py.
+
+What is compared is dlcore's lead over the fastest float32 peer that both runs have, never a time: machines differ from
+day to day. A lead may shrink by the spread of the rounds of both runs. Without BASE it is the newest result in
+bench/results/ of the same action, processor, instruction set and threads. Exit status 1 on a regression.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("results")
+NOISE = 0.05  # a lead that shrinks by less has not changed
+JUDGED = 0.5  # rounds that spread over more than this say nothing
+SAME = ("processor", "instruction_set", "threads")
+
+
+class Incomparable(ValueError):
+    """Results that say nothing about each other."""
+
+
+def leads(values: dict) -> dict[str, dict[str, dict]]:
+    """By row and float32 peer dlcore's lead: times, low, high."""
+    found: dict[str, dict[str, dict]] = {}
+    for r in values["rows"]:
+        if r["precision"] == "float32" and r.get("lead"):
+            found.setdefault(r["row"], {})[r["contestant"]] = r["lead"]
+    return found
+
+
+def compare(fresh: dict, base: dict) -> tuple[list[str], list[str]]:
+    """Regressions and rows that are too noisy to judge, a line each.
+
+    Raises
+    ------
+    Incomparable
+        Another action or machine, or no row with a peer in common.
+    """
+    for key, new, old in [
+        ("action", fresh["action"], base["action"]),
+        *((k, fresh["machine"][k], base["machine"][k]) for k in SAME),
+    ]:
+        if new != old:
+            raise Incomparable(f"expected results of the same {key}, got {new!r} and {old!r}")
+    now, then = leads(fresh), leads(base)
+    worse, unclear = [], []
+    common = {row: sorted(now[row].keys() & then[row].keys()) for row in now.keys() & then.keys()}
+    common = {row: common[row] for row in now if common.get(row)}
+    if not common:
+        raise Incomparable("expected rows with a float32 peer in both results, got none")
+    for row, peers in common.items():
+        new, old = (min((found[row][p] for p in peers), key=lambda lead: lead["times"]) for found in (now, then))
+        spread = sum((lead["high"] - lead["low"]) / lead["times"] for lead in (new, old))
+        said = f"{row}: {new['times']:.2f}x the fastest float32 peer, was {old['times']:.2f}x"
+        if spread > JUDGED:
+            unclear.append(f"{said}, but the rounds spread over {100 * spread:.0f} %")
+        elif new["times"] < old["times"] * (1 - max(NOISE, spread)):
+            worse.append(f"{said}; {100 * max(NOISE, spread):.0f} % less would be noise")
+    return worse, unclear
+
+
+def newest(fresh: dict, folder: Path = RESULTS) -> dict:
+    """The newest result in the folder that a fresh one can be compared with.
+
+    Raises
+    ------
+    Incomparable
+        There is none.
+    """
+    wanted = (fresh["action"], *(fresh["machine"][k] for k in SAME))
+    kept = [json.loads(path.read_text()) for path in sorted(folder.glob("*_peers_*.json"))]
+    same = [v for v in kept if (v["action"], *(v["machine"][k] for k in SAME)) == wanted and v != fresh]
+    if not same:
+        raise Incomparable(f"expected a result of {', '.join(map(str, wanted))} threads in {folder.name}, got none")
+    return max(same, key=lambda v: v["date"])
+
+
+def main(argv: list[str]) -> int:
+    """0: no regression; 1: one, with its reason; 2: nothing to compare."""
+    if len(argv) not in (1, 2) or argv[0].startswith("-"):
+        print(__doc__, file=sys.stdout if "--help" in argv else sys.stderr)
+        return 0 if "--help" in argv else 2
+    try:
+        fresh, *given = (json.loads(Path(name).read_text()) for name in argv)
+        worse, unclear = compare(fresh, given[0] if given else newest(fresh))
+    except (Incomparable, OSError, KeyError, json.JSONDecodeError) as error:
+        print(f"regress.py: {error}", file=sys.stderr)
+        return 2
+    for line in unclear:
+        print(f"not judged: {line}")
+    print("regression: " + "; ".join(worse) if worse else "no regression")
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
