@@ -28,7 +28,7 @@ class Worker:
         self.cls, self.threads = REGISTRY[name].load(), threads
 
     def hello(self) -> dict:
-        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision, "tolerance": self.cls.tolerance}
+        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision}
 
     def lacks(self, action: str, item: str) -> dict:
         """Why the contestant takes no part, or None."""

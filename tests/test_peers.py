@@ -74,7 +74,7 @@ def test_wrong_use_is_one_line_and_status_2(argv, capsys):
 
 # -------------------------------------------------------------------------------------------------------- rows
 ABOUT = {
-    name: {"version": "1", "precision": precision, "tolerance": None}
+    name: {"version": "1", "precision": precision}
     for name, precision in {"dlcore": "float32", "torch_eager": "float32", "numpy": "float32", "torch_bf16": "bf16",
                             "torch_compile_bf16": "bf16"}.items()
 }  # fmt: skip

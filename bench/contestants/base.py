@@ -21,7 +21,6 @@ class Contestant:
 
     precision = "float32"  # contestants are compared within a precision
     actions: tuple[str, ...] = ("train", "infer", "ops")
-    tolerance: float | None = None  # of the losses in the check, where the library has other formulas than PyTorch
     kinds: tuple[str, ...] | None = None  # of ops; None: all
 
     def __init__(self, threads: int):
