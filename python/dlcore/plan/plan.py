@@ -11,6 +11,7 @@ import numpy as np
 from ..graph import Node, Value
 from .listing import listing
 from .place import Block, lifetimes, place
+from .precision import precision_line, terms_of
 from .record import Lowering, instruction_bytes
 from .sections import Section, cut, flops
 
@@ -37,12 +38,18 @@ class Plan:
         For each part the recordings to run in order: one when recorded, one a node when not.
     arenas : tuple of str
         Arena names in the order of their ids, the order of the bases that the backend is given.
+    precision : str
+        Of products, as asked for; the listing says what became of it.
     scratch_bytes, calls, bytes, flops
         Size of the scratch arena, and what one run of every part calls, moves and computes.
     """
 
-    def __init__(self, backend, nodes: list[Node], segments: Mapping, record: bool = True, replay: bool = False):
+    def __init__(
+        self, backend, nodes: list[Node], segments: Mapping, *, precision: str = "float32", record: bool = True,
+        replay: bool = False,
+    ):  # fmt: skip
         self._backend, self._segments, self._recorded = backend, segments, record
+        self.precision = precision
         self._lowering = Lowering(backend, {}, self._offset)
         self._offsets: dict[object, int] = {}
         self._constant_offsets: dict[Value, int] = {}
@@ -80,7 +87,8 @@ class Plan:
     def __str__(self) -> str:
         sizes = {"scratch": self.scratch_bytes, "constants": self.constants.nbytes}
         counts = {"calls": self.calls, "bytes": self.bytes, "flops": self.flops}
-        return listing(self.sections, self._offset, lambda n: instruction_bytes(self.instructions[n]), sizes, counts)
+        lines = listing(self.sections, self._offset, lambda n: instruction_bytes(self.instructions[n]), sizes, counts)
+        return f"{lines}\n{precision_line(self.instructions, self._backend, self.precision)}"
 
     def _offset(self, value: Value) -> int:
         if value.kind == "temporary":
@@ -130,4 +138,10 @@ class Plan:
 def _cut(nodes, own, record: bool) -> list[Section]:
     if not record:
         return [Section((n,), False, 0) for n in nodes]
-    return cut(nodes, lambda n: 1 if own[n] == 0 and not any(s.op.reduces for s in n.chain) else 2)
+
+    def phases(node: Node) -> int:
+        """1 where the items of one phase are row chunks; those of a product from bf16 terms are larger panels."""
+        alone = own[node] == 0 and not terms_of(node) and not any(s.op.reduces for s in node.chain)
+        return 1 if alone else 2
+
+    return cut(nodes, phases)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from .. import ops
 from ..graph import Node
-from .fuse import product_shape
+from .precision import product_shape
 
 CHUNK_ROWS = 64
 # Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.

@@ -21,9 +21,9 @@ def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
 
         def build(batch=batch):
             trace, targets = prediction(net.layer, batch, softmax)
-            return finish(net.backend, trace, net.store.segments, targets=targets)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
 
-        plan = net.plans.get(("predict", batch, softmax), build)
+        plan = net.plans.get(("predict", net.precision, batch, softmax), build)
         net.tables.view(np.int64)[2] = 0
         arenas = {**net.arenas(), "x": part, "out": out[start : start + ROWS], "scratch": net.scratch(plan.scratch_bytes)}
         plan.run(arenas, threads=net.threads)
@@ -41,9 +41,10 @@ def metrics(net, rows: Rows, loss) -> dict:
         batch = rows.batch(each, net)
 
         def build(batch=batch):
-            return finish(net.backend, evaluation(net.layer, loss, batch), net.store.segments)
+            trace = evaluation(net.layer, loss, batch)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision)
 
-        plan = net.plans.get(("evaluate", batch, loss.key()), build)
+        plan = net.plans.get(("evaluate", net.precision, batch, loss.key()), build)
         net.tables.view(np.int64)[2] = start
         arenas = {**net.arenas(), **rows.arenas(), "scratch": net.scratch(plan.scratch_bytes)}
         plan.run(arenas, [(("gradients",), count)], net.threads)
