@@ -129,8 +129,8 @@ class Memory:
     def _made(self, operand, shape, members, ld, step, offset, member_stride):
         layout = "strips" if operand.strip_cols else "planes" if operand.planes_of else "row_major"
         return _core.View(
-            arena=len(self.bases) - 1, dtype=operand.dtype or DTYPES[operand.array.dtype.name], layout=layout, rows=shape[0], cols=shape[1], ld=ld, step=step,
-            offset=offset, members=members, member_stride=member_stride,
+            arena=len(self.bases) - 1, dtype=operand.dtype or DTYPES[operand.array.dtype.name], layout=layout,
+            rows=shape[0], cols=shape[1], ld=ld, step=step, offset=offset, members=members, member_stride=member_stride,
         )  # fmt: skip
 
     def add_scratch(self, size, members=1):

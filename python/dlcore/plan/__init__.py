@@ -25,7 +25,9 @@ def finish(
     targets: dict[Value, Value] | None = None,
     replay: bool = False,
 ) -> Plan:
-    """The last passes. ``precision``: of products, a name of `_core.PRECISIONS`. ``targets`` maps results to the caller's arrays that receive them; ``replay``: the last part
+    """The last passes. ``precision``: how products are made, a name of `_core.PRECISIONS`.
+
+    ``targets`` maps results to the caller's arrays that receive them; ``replay``: the last part
     may run more than once after those before it.
 
     ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
