@@ -117,6 +117,7 @@ def test_products_of_terms_run_alone_between_barriers(on_unit):
     net.predict(rng(4).normal(size=(1024, 128)).astype(np.float32))
     (plan,) = net.plans.table.values()
     assert sum(terms_of(n) for n in plan.instructions) == 3
+    assert sum(r.bytes for r in plan.recordings["gradients"]) == plan.bytes
     assert all(s.outer == 0 for _, s in plan.sections if any(terms_of(n) for n in s.nodes))
 
 
