@@ -13,9 +13,10 @@ namespace dlcore {
 constexpr int64_t CHUNK_ROWS = 64;
 // Column blocks start at multiples of this (dropout draws 8 columns at a time).
 constexpr int64_t COLUMN_ALIGN = 64;
-// Private memory of one thread while it runs a kernel.
-constexpr int64_t WORKSPACE_BYTES = 1 << 20;
-constexpr int64_t ALIGNMENT = 64;  // bytes, of arenas and of every placed value
+// Private memory of one thread: while it runs a kernel, and for what lives inside a block of a section.
+constexpr int64_t WORKSPACE_BYTES = 1 << 20, LOCAL_BYTES = 1 << 20;
+constexpr int32_t LOCAL_ARENA = 255;  // the arena of the latter: never among the bases given to run
+constexpr int64_t ALIGNMENT = 64;     // bytes, of arenas and of every placed value
 
 enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u64, i64 };
 
@@ -146,8 +147,10 @@ struct Section {
   const Instruction* instructions;
   int32_t count;
   int32_t serial;  // 1: one thread, no barrier
-  int64_t outer;   // 0: instructions run one after another, each cut into its own items
-                   // n: every instruction is cut into n equal runs of items; run i of all of them needs no barrier
+  // 0: instructions run one after another, each cut into its own items. Else blocks of so many rows, a multiple of
+  // CHUNK_ROWS, go through the first phases of all instructions without a barrier; the later phases come after.
+  int64_t block_rows;
+  int64_t row_bytes;  // of the local arena: its views are (rows, cols) with this row stride, and only a block is kept
 };
 
 // What a kernel receives: the instruction and where its arenas lie for this member.
@@ -155,15 +158,20 @@ struct Call {
   const Instruction* instruction;
   char* const* bases;
   int64_t member;
+  int64_t depth_begin, depth_end;  // rows of the depth to take, where items are cut along it; 0, 0: all
 };
 
 // One kernel of a backend that runs on host threads. Phases are separated by barriers; items of a phase are independent
 // and a function of the shapes alone.
+constexpr int64_t NEITHER = -1;
 struct KernelEntry {
   int32_t (*phases)(const Instruction&);
   int64_t (*items)(const Instruction&, int32_t phase);
   int64_t (*scratch)(const Instruction&);  // bytes
   void (*run)(const Call&, int32_t phase, int64_t begin, int64_t end, char* workspace);
+  // Where items of phase 0 are cut along the depth of a product: rows of it that an item takes; 0: all. Else items are
+  // chunks of rows; NEITHER: nor that.
+  int64_t (*depth)(const Instruction&) = nullptr;
 };
 
 // A named formula of math/, and how the planner may use it.

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -55,6 +56,8 @@ void bind_constants(py::module_& m) {
     if (PLANES_OF_TERMS[terms] > 0) m.attr("PLANES")[py::int_(terms)] = PLANES_OF_TERMS[terms];
   }
   m.attr("CHUNK_ROWS") = CHUNK_ROWS;
+  m.attr("LOCAL_ARENA") = LOCAL_ARENA;
+  m.attr("LOCAL_BYTES") = LOCAL_BYTES;
   m.attr("COLUMN_ALIGN") = COLUMN_ALIGN;
   m.attr("ALIGNMENT") = ALIGNMENT;
   m.attr("METRICS") = int(METRICS);
@@ -220,15 +223,15 @@ class CoreBackend {
     std::vector<Section> made;
     std::vector<py::object> owners;
     for (py::handle item : sections) {
-      const auto [list, serial, outer] =
-          expect_tuple<bool, int64_t>(item, "record: expected (instructions, serial, outer)");
+      const auto [list, serial, block_rows, row_bytes] =
+          expect_tuple<bool, int64_t, int64_t>(item, "record: expected (instructions, serial, block_rows, row_bytes)");
       instructions.emplace_back();
       for (py::handle instruction : list) {
         owners.push_back(py::reinterpret_borrow<py::object>(instruction));
         instructions.back().push_back(
             expect<OwnedInstruction>(instruction, "record: expected an Instruction").borrow());
       }
-      made.push_back({nullptr, int32_t(instructions.back().size()), serial, outer});
+      made.push_back({nullptr, int32_t(instructions.back().size()), serial, block_rows, row_bytes});
     }
     for (size_t s = 0; s < made.size(); ++s) made[s].instructions = instructions[s].data();
     return std::unique_ptr<Recording>(host.record(made.data(), int32_t(made.size())));
@@ -280,6 +283,16 @@ class Prepared {
     CHECK_ARG(index >= 0 && index < count_, "set: expected a base in [0, ", count_, "), got ", index);
     if (base.is(objects_[size_t(index)])) return;
     hold(size_t(index), base);
+  }
+
+  // Another array as a base that is only read. False, and nothing done, unless it is of the kind (format, shape,
+  // strides) of the one before and contiguous, its floats are finite and its integers in [0, limit), limit 0 for any.
+  bool accept(size_t index, const py::object& base, int64_t limit) {
+    if (index >= holders_.size() || holders_[index] == nullptr || needs_[index].written) return false;
+    if (!holders_[index]->exchange(base, limit)) return false;
+    found_[index] = holders_[index]->base();
+    objects_[index] = base;
+    return true;
   }
 
   void run(int32_t threads) {
@@ -373,6 +386,9 @@ void bind_backend(py::module_& m) {
           "scratch", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.scratch(i.borrow()); },
           "instruction"_a)
       .def(
+          "depth", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.depth(i.borrow()); },
+          "instruction"_a)
+      .def(
           "layout",
           [](const CoreBackend& b, const std::string& role, int64_t rows, int64_t cols, int64_t depth) {
             return name_of(b.host.layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
@@ -411,6 +427,7 @@ void bind_backend(py::module_& m) {
           "program"_a, "bases"_a);
   bind_class<Prepared>(m, "Prepared")
       .def("set", &Prepared::set, "index"_a, "base"_a)
+      .def("accept", &Prepared::accept, "index"_a, "base"_a, "limit"_a = 0)
       .def("run", &Prepared::run, "threads"_a = 1);
 }
 

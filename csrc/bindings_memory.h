@@ -17,6 +17,61 @@ struct Arena {
 
 const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
+// x - x is 0 for every finite x; sums of lanes that are not zero or NaN tell.
+template <class T>
+bool finite(const T* x, int64_t count) {
+  constexpr int64_t BLOCK = 4096;
+  for (int64_t begin = 0; begin < count; begin += BLOCK) {
+    const int64_t end = std::min(count, begin + BLOCK);
+    bool all = true;
+    for (int64_t i = begin; i < end; ++i) all &= x[i] - x[i] == T(0);
+    if (!all) return false;
+  }
+  return true;
+}
+
+template <class T>
+bool below(const T* x, int64_t count, int64_t limit) {
+  bool all = true;
+  for (int64_t i = 0; i < count; ++i) all &= x[i] >= T(0) && uint64_t(x[i]) < uint64_t(limit);
+  return all;
+}
+
+// Are the numbers of a contiguous buffer finite, integers in [0, limit) where there is a limit? Formats that are not
+// read here say no.
+bool plain_numbers(const Py_buffer& buffer, int64_t limit) {
+  if (!PyBuffer_IsContiguous(&buffer, 'A') || buffer.format == nullptr || buffer.format[1] != 0) return false;
+  const int64_t count = buffer.len / buffer.itemsize;
+  switch (buffer.format[0]) {
+#define DLCORE_CASE(code, type) \
+  case code:                    \
+    return limit == 0 || below(static_cast<const type*>(buffer.buf), count, limit);
+    DLCORE_CASE('b', signed char)
+    DLCORE_CASE('B', unsigned char)
+    DLCORE_CASE('h', short)
+    DLCORE_CASE('H', unsigned short)
+    DLCORE_CASE('i', int)
+    DLCORE_CASE('I', unsigned)
+    DLCORE_CASE('l', long)
+    DLCORE_CASE('L', unsigned long)
+    DLCORE_CASE('q', long long)
+    DLCORE_CASE('Q', unsigned long long)
+#undef DLCORE_CASE
+    case 'f':
+      return finite(static_cast<const float*>(buffer.buf), count);
+    case 'd':
+      return finite(static_cast<const double*>(buffer.buf), count);
+  }
+  return false;
+}
+
+// Do two buffers differ in their address only?
+bool same_kind(const Py_buffer& a, const Py_buffer& b) {
+  if (a.ndim != b.ndim || a.format == nullptr || b.format == nullptr || std::strcmp(a.format, b.format) != 0)
+    return false;
+  return std::equal(a.shape, a.shape + a.ndim, b.shape) && std::equal(a.strides, a.strides + a.ndim, b.strides);
+}
+
 // The memory of a Python object, held while this lives.
 class HeldBase {
  public:
@@ -41,9 +96,29 @@ class HeldBase {
   }
   const Base& base() const { return base_; }
 
+  // Takes the memory of another object instead, if that is the same but for its address and its numbers are plain.
+  bool exchange(py::handle object, int64_t limit) {
+    Py_buffer other;
+    if (buffer_.obj == nullptr || PyObject_GetBuffer(object.ptr(), &other, BUFFER_FLAGS) != 0) {
+      PyErr_Clear();
+      return false;
+    }
+    if (!same_kind(buffer_, other) || !plain_numbers(other, limit)) {
+      PyBuffer_Release(&other);
+      return false;
+    }
+    const ptrdiff_t low = base_.low, high = base_.high;
+    PyBuffer_Release(&buffer_);
+    buffer_ = other;
+    base_ = {static_cast<char*>(buffer_.buf), low, high};
+    return true;
+  }
+
  private:
+  static constexpr int BUFFER_FLAGS = PyBUF_STRIDED_RO | PyBUF_FORMAT;
+
   void hold_buffer(py::handle object, const std::string& who, bool written) {
-    if (PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_STRIDED_RO) != 0) throw py::error_already_set();
+    if (PyObject_GetBuffer(object.ptr(), &buffer_, BUFFER_FLAGS) != 0) throw py::error_already_set();
     if (written && buffer_.readonly) {
       PyBuffer_Release(&buffer_);
       throw std::invalid_argument(message(who, "a read-only ", type_name(object)));
@@ -58,19 +133,6 @@ class HeldBase {
   Py_buffer buffer_{};
   Base base_{};
 };
-
-// x - x is 0 for every finite x; sums of lanes that are not zero or NaN tell.
-template <class T>
-bool finite(const T* x, int64_t count) {
-  constexpr int64_t BLOCK = 4096;
-  for (int64_t begin = 0; begin < count; begin += BLOCK) {
-    const int64_t end = std::min(count, begin + BLOCK);
-    bool all = true;
-    for (int64_t i = begin; i < end; ++i) all &= x[i] - x[i] == T(0);
-    if (!all) return false;
-  }
-  return true;
-}
 
 }  // namespace
 }  // namespace dlcore

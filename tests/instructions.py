@@ -190,7 +190,7 @@ def run_kernel(backend, kernel, operands, rows, cols, chain=(), numbers=(), thre
     for count in threads:
         memory = Memory()
         instruction = build(backend, memory, kernel, operands, rows, cols, chain, numbers)
-        recording = backend.record([([instruction], False, 0)])
+        recording = backend.record([([instruction], False, 0, 0)])
         before = [base.copy() for base in memory.bases]
         backend.run([([recording], 1)], memory.bases, count)
         written = recording.written + [False] * len(memory.bases)

@@ -111,7 +111,8 @@ def attempt(backend, r, instruction):
     except TypeError:  # a number too large for its field
         return ""
     try:
-        recording = backend.record([([changed_instruction], False, 0)])
+        blocks = pick(r, ((0, 0), (0, 0), (64, 0), (64, 320), (128, 64)))
+        recording = backend.record([([changed_instruction], False, *blocks)])
         if not small(recording, changed_instruction):
             return ""
         run_guarded(backend, recording, r)

@@ -214,3 +214,44 @@ def test_history_is_a_table():
     assert header.startswith("epoch,loss,accuracy,validation_loss") and len(rows) == 3
     with pytest.raises(KeyError, match="expected one of"):
         history["lost"]
+
+
+def test_predictions_of_arrays_of_one_kind_are_those_of_fresh_nets():
+    make = lambda: dl.Net([dl.Linear(3, 8), dl.BatchNorm(8), dl.Tanh(), dl.Linear(8, 2)], seed=1)  # noqa: E731
+    net, r = make(), np.random.default_rng(0)
+    for rows, dtype in ((5, np.float32), (5, np.float32), (5, np.float64), (1, np.float32), (1, np.float32)):
+        x = r.normal(size=(rows, 3)).astype(dtype)
+        first = net.predict(x)
+        assert first.tolist() == make().predict(x).tolist()
+        assert net.predict_proba(x).tolist() == make().predict_proba(x).tolist()
+        assert net.predict(x) is not first  # every call gives an array of its own
+    net.parameters["0.weight"][...] = 0
+    changed = net.predict(x)
+    assert (changed != first).any()
+    net.normalize_inputs([2.0] * 3, [1.0] * 3)
+    net.parameters["0.weight"][...] = 1
+    assert (net.predict(x) != changed).any()
+
+
+def test_a_prediction_like_the_one_before_is_checked_too():
+    net = dl.Net([dl.Linear(3, 2)])
+    x = np.ones((4, 3), np.float32)
+    net.predict(x)
+    x[2, 1] = np.nan
+    with pytest.raises(dl.errors.DataError, match="predict: x: expected finite numbers, got 1 NaN or Inf"):
+        net.predict(x)
+    assert np.isnan(net.predict(x, allow_nonfinite=True)[2]).all()
+    with pytest.raises(ValueError, match="predict: x: expected 3 columns"):
+        net.predict(x[:, :2])
+
+
+def test_many_threads_predict_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    net = dl.Net([dl.Linear(6, 16), dl.GELU(), dl.Linear(16, 3)], seed=2)
+    xs = [np.random.default_rng(i).normal(size=(1 + i % 3, 6)).astype(np.float32) for i in range(60)]
+    expected = [net.predict(x) for x in xs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for got, want in zip(pool.map(net.predict, xs), expected, strict=True):
+                assert got.tolist() == want.tolist()

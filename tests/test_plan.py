@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner's passes: differentiate, fuse, place, cut, and the listing that shows them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from dlcore import ops
 from dlcore.graph import Trace
 from dlcore.plan.differentiate import differentiate
 from dlcore.plan.fuse import fuse, unfused
-from dlcore.plan.place import Block, place
+from dlcore.plan.place import Block, in_place, place
 from dlcore.plan.sections import CHUNK_ROWS, cut
 
 ROW_MAJOR = lambda role, m, n, k: ("row_major", 16)  # noqa: E731
@@ -171,16 +173,35 @@ def test_place_reuses_memory_of_dead_values():
     assert total <= 3 * 1024
 
 
+def test_a_pointwise_result_takes_the_place_of_what_only_it_reads():
+    trace, _ = backward(dl.Sequential(dl.Linear(3, 5), dl.BatchNorm(5), dl.ReLU(), dl.Linear(5, 2)))
+    nodes = fuse(trace.nodes, ROW_MAJOR)
+    found = {v.name: w.name for v, w in in_place(nodes).items()}
+    assert found == {"dx.1": "dz"}  # z is read again by the backward pass
+    (value,) = [v for v in in_place(nodes) if v.name == "dx.1"]
+    assert in_place(nodes, {value}) == {}
+
+
+def test_a_value_of_another_part_keeps_its_place():
+    trace, _ = backward(dl.Sequential(dl.Linear(3, 5), dl.BatchNorm(5), dl.ReLU(), dl.Linear(5, 2)))
+    nodes = fuse(trace.nodes, ROW_MAJOR)
+    (apply,) = [n for n in nodes if n.op is ops.Pointwise and any(s.op is ops.Affine2 for s in n.chain)]
+    later = [replace(n, section="backward") if n is apply else n for n in nodes]
+    assert in_place(later) == {}
+
+
 def test_cut_runs_inference_through_row_chunks_without_barriers():
     layer = dl.Sequential(dl.Linear(64, 64), dl.ReLU(), dl.Linear(64, 64), dl.ReLU(), dl.Linear(64, 64))
     trace, _, _ = traced(layer, rows=10 * CHUNK_ROWS, training=False)
-    sections = cut(fuse(trace.nodes, ROW_MAJOR), lambda n: 1)
-    assert [(len(s.nodes), s.serial, s.outer) for s in sections] == [(3, False, 10)]
+    nodes = fuse(trace.nodes, ROW_MAJOR)
+    sections = cut(nodes, dict.fromkeys(nodes, 1))
+    assert [(len(s.nodes), s.serial, s.block_rows) for s in sections] == [(3, False, CHUNK_ROWS)]
 
 
 def test_cut_gives_small_work_to_one_thread():
     trace, _, _ = traced(dl.Sequential(dl.Linear(4, 4), dl.ReLU(), dl.Linear(4, 4)), rows=8)
-    sections = cut(fuse(trace.nodes, ROW_MAJOR), lambda n: 1)
+    nodes = fuse(trace.nodes, ROW_MAJOR)
+    sections = cut(nodes, dict.fromkeys(nodes, 1))
     assert [(len(s.nodes), s.serial) for s in sections] == [(2, True)]
 
 

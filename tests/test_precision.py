@@ -112,13 +112,13 @@ def test_weights_are_packed_once_for_both_directions(on_unit):
 
 
 def test_products_of_terms_run_alone_between_barriers(on_unit):
-    """Their items are no chunks of 64 rows, which sections without a barrier are cut into."""
+    """Their items are larger than the chunks of rows that sections of row blocks are cut into."""
     net = dl.Net([dl.Linear(128, 128), dl.Tanh(), dl.Linear(128, 128), dl.Tanh(), dl.Linear(128, 128)], precision="bf16")
     net.predict(rng(4).normal(size=(1024, 128)).astype(np.float32))
     (plan,) = net.plans.table.values()
     assert sum(terms_of(n) for n in plan.instructions) == 3
     assert sum(r.bytes for r in plan.recordings["gradients"]) == plan.bytes
-    assert all(s.outer == 0 for _, s in plan.sections if any(terms_of(n) for n in s.nodes))
+    assert all(s.block_rows == 0 for _, s in plan.sections if any(terms_of(n) for n in s.nodes))
 
 
 @pytest.mark.parametrize("precision", TERMS)
@@ -141,10 +141,3 @@ def test_steps_err_by_what_their_precision_allows(on_unit, name):
         losses, out, _ = trained(name, precision)
         for got, exact in ((losses, want), (out, want_out)):
             assert np.linalg.norm(got - exact) <= products * allowed * np.linalg.norm(exact)
-
-
-def test_another_precision_is_another_plan(on_unit):
-    net = dl.Net([dl.Linear(256, 256)])
-    first = net.plan(256)
-    net.precision = "bf16"
-    assert (first.precision, net.plan(256).precision) == ("float32", "bf16")

@@ -34,7 +34,9 @@ def test_product_matches_oracle(backend, real):
     for m, n, k in SHAPES:
         a, b = operands(1, m, n, k, real)
         wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-        assert_close(product(backend, a, b), wide_a @ wide_b, depth=k, scale=np.abs(wide_a) @ np.abs(wide_b))
+        scale = np.abs(wide_a) @ np.abs(wide_b)
+        for role, first in (("nn", a), ("tn", np.ascontiguousarray(a.T))):
+            assert_close(product(backend, first, b, role), wide_a @ wide_b, depth=k, scale=scale)
 
 
 def test_product_of_small_integers_is_exact(backend, real):
@@ -58,16 +60,17 @@ def test_product_roles_have_equal_bits(backend, real):
         a, b = operands(4, m, n, k, real)
         want = product(backend, a, b)
         assert_same_bits(product(backend, a, np.ascontiguousarray(b.T), "nt"), want)
-        assert_same_bits(product(backend, np.ascontiguousarray(a.T), b, "tn"), want)
+        if k < 1024:  # a deeper weight gradient is split by its depth alone
+            assert_same_bits(product(backend, np.ascontiguousarray(a.T), b, "tn"), want)
 
 
 def test_product_of_strips_has_equal_bits(backend, real):
     for m, n, k in SHAPES:
         a, b = operands(5, m, n, k, real)
         strips = Operand(strips_of(b, backend.strip), strip_cols=n)
-        want = product(backend, a, b)
-        assert_same_bits(product(backend, a, strips, n=n), want)
-        assert_same_bits(product(backend, np.ascontiguousarray(a.T), strips, "tn", n=n), want)
+        assert_same_bits(product(backend, a, strips, n=n), product(backend, a, b))
+        transposed = np.ascontiguousarray(a.T)
+        assert_same_bits(product(backend, transposed, strips, "tn", n=n), product(backend, transposed, b, "tn"))
 
 
 def test_product_of_packed_operand_has_equal_bits(backend, real):

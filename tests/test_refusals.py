@@ -212,7 +212,7 @@ def test_record_refuses_malformed_instruction(name):
     core = _core.Backend()
     instruction = make()
     with pytest.raises(ValueError, match=rf"^instruction 1 .*{message}$") as caught:
-        core.record([([pointwise(), instruction], False, 0)])
+        core.record([([pointwise(), instruction], False, 0, 0)])
     assert GRAMMAR.match(str(caught.value))
     if "scratch" not in name:
         with pytest.raises(ValueError, match=rf"^scratch .*{message}$"):
@@ -229,9 +229,8 @@ def test_record_refuses_malformed_instruction(name):
         (lambda: _core.Instruction("prod", 1, 1, []), "Instruction kernel: expected one of product, .*, got 'prod'"),
         (lambda: _core.Backend("sse9"), r"isa: expected one of .*, got 'sse9'"),
         (lambda: _core.Backend(real="float16"), "real: expected one of float32, float64, got 'float16'"),
-        (lambda: _core.Backend().record([([], False, -1)]), r"section 0: expected an outer range in .*, got -1"),
-        (lambda: _core.Backend().record([([norm(rows=1, cols=512)], False, 2)]),
-         r"instruction 0 pointwise: expected one phase in a section with an outer range, got 2"),
+        (lambda: _core.Backend().record([([pointwise(), norm(rows=1, cols=512)], False, 64, 0)]),
+         r"instruction 1: expected work in chunks of \d+ rows of one member, got .*"),
     ],
 )  # fmt: skip
 def test_unknown_names_and_numbers_are_refused(make, message):
@@ -249,7 +248,7 @@ def test_numbers_too_large_for_their_field_are_refused(value):
 # ------------------------------------------------------------------------------------------------------- bases
 def addition(core):
     chain = [_core.Stage("add", operand=view(1)), _core.Stage("store", out=view(2))]
-    return core.record([([pointwise(chain=chain)], False, 0)])
+    return core.record([([pointwise(chain=chain)], False, 0, 0)])
 
 
 def full(*shape, dtype=np.float32):
@@ -294,7 +293,7 @@ def test_run_refuses_what_is_no_buffer(base):
 
 def test_run_refuses_a_base_without_the_rows_before_it():
     core = _core.Backend()
-    recording = core.record([([gather(view(0, 9, ld=-5))], False, 0)])
+    recording = core.record([([gather(view(0, 9, ld=-5))], False, 0, 0)])
     data = full(9, 5)
     bases = [data[::-1], None, None, np.zeros(8, np.int64)]
     core.run([([recording], 1)], bases)

@@ -28,8 +28,8 @@ def addition(rows=64, cols=32, x=0, y=1, out=2):
     return _core.Instruction("pointwise", rows, cols, [matrix(x, rows, cols)], chain)
 
 
-def record(backend, *instructions, serial=False, outer=0):
-    return backend.record([(instructions, serial, outer)])
+def record(backend, *instructions, serial=False, block_rows=0, row_bytes=0):
+    return backend.record([(instructions, serial, block_rows, row_bytes)])
 
 
 def ticking(backend):
@@ -120,17 +120,54 @@ def test_allocation_is_zeroed_aligned_and_bounded(core):
 
 
 # ---------------------------------------------------------------------------------------------------- sections
-def test_sections_with_an_outer_range_give_equal_bits(core):
+def test_sections_of_row_blocks_give_equal_bits(core):
     bases = [rng(2).normal(size=(300, 50)).astype(np.float32) for _ in range(3)]
     steps = [addition(300, 50), addition(300, 50, x=2, y=0, out=2), addition(300, 50, x=2, y=2, out=1)]
     want = None
-    for outer, serial, threads in ((0, False, 1), (0, False, 2), (0, True, 2), (1, False, 2), (2, False, 2),
-                                   (5, False, 2), (5, False, 3), (9, True, 1)):  # fmt: skip
+    for block_rows, serial, threads in ((0, False, 1), (0, False, 2), (0, True, 2), (64, False, 2), (64, False, 3),
+                                        (128, False, 2), (320, False, 2), (640, True, 1)):  # fmt: skip
         found = [base.copy() for base in bases]
-        core.run([([record(core, *steps, serial=serial, outer=outer)], 2)], found, threads)
+        core.run([([record(core, *steps, serial=serial, block_rows=block_rows)], 2)], found, threads)
         want = want or found
         for got, expected in zip(found, want, strict=True):
             assert_same_bits(got, expected)
+
+
+def local(rows, cols, row_bytes, offset=0):
+    return _core.View(_core.LOCAL_ARENA, rows=rows, cols=cols, ld=row_bytes // 4, offset=offset)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_local_values_live_for_a_block(core, threads):
+    x = rng(3).normal(size=(1000, 24)).astype(np.float32)
+    y = np.zeros_like(x)
+    kept = [local(1000, 24, 320, offset=at) for at in (0, 128)]
+    store = lambda out: [_core.Stage("store", out=out)]  # noqa: E731
+    steps = [
+        _core.Instruction("pointwise", 1000, 24, [matrix(0, 1000, 24)], [_core.Stage("scale", numbers=[2.0]), *store(kept[0])]),
+        _core.Instruction("pointwise", 1000, 24, [kept[0]], [_core.Stage("add", operand=matrix(0, 1000, 24)), *store(kept[1])]),
+        _core.Instruction("pointwise", 1000, 24, [kept[1]], [_core.Stage("add", operand=kept[0]), *store(matrix(1, 1000, 24))]),
+    ]  # fmt: skip
+    core.run([([record(core, *steps, block_rows=128, row_bytes=320)], 1)], [x, y], threads)
+    assert_same_bits(y, (x * 2 + x) + x * 2)
+
+
+@pytest.mark.parametrize(
+    ("view", "options", "message"),
+    [
+        (local(300, 8, 64), {}, "expected a section of row blocks for views of the local arena, got none"),
+        (local(300, 8, 64), {"block_rows": 64, "row_bytes": 128}, "expected local views of 300 rows, 128 bytes apart, .*"),
+        (local(300, 8, 64, 36), {"block_rows": 64, "row_bytes": 64}, "expected local views inside their rows, .*"),
+        (matrix(0, 300, 8), {"block_rows": 63}, "section 0: expected blocks of a multiple of 64 rows, got 63"),
+        (matrix(0, 300, 8), {"block_rows": -64}, "section 0: expected blocks of a multiple of 64 rows, got -64"),
+        (matrix(0, 300, 8), {"block_rows": 128, "row_bytes": 8256}, "section 0: expected at most 1048576 bytes in a block .*"),
+    ],
+)
+def test_local_values_out_of_place_are_refused(core, view, options, message):
+    chain = [_core.Stage("store", out=matrix(1, 300, 8))]
+    instruction = _core.Instruction("pointwise", 300, 8, [view], chain)
+    with pytest.raises(ValueError, match=f"{message}$"):
+        record(core, instruction, **options)
 
 
 @pytest.mark.parametrize("kernel", CASES)

@@ -259,6 +259,14 @@ def test_a_unit_refuses_what_it_cannot_multiply(unit, name):
         unit.scratch(instruction)
 
 
+def test_a_section_of_row_blocks_takes_no_product_of_terms(unit):
+    a, b, c = _core.View(0, rows=128, cols=40), _core.View(1, "bf16", "planes", 40, 6, 3), _core.View(2, rows=128, cols=6)
+    instruction = _core.Instruction("product", 128, 6, [a, b], [_core.Stage("store", out=c)], [0, 6])
+    assert (unit.scratch(instruction), unit.depth(instruction)) == (0, -1)
+    with pytest.raises(ValueError, match="expected a kernel that goes by rows, got product in larger panels"):
+        unit.record([([instruction], False, 64, 0)])
+
+
 def test_sets_without_a_unit_refuse_terms_and_planes(backend):
     if backend.unit:
         pytest.skip("has a matrix unit")

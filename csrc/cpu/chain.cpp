@@ -119,6 +119,7 @@ static void store_block(const Call& call, const Stage& s, const Block& b) {
       continue;
     }
     real* to = reinterpret_cast<real*>(row);
+    if (to == v) return;
     for_columns(b.cols, [&](int64_t c, auto edge) { store(to + c, load(v + c), edge); });
   }
 }
@@ -147,6 +148,24 @@ static void run_stage(const Call& call, const Stage& s, const Block& b) {
     case StageKind::moments:
       return reduce_stage(call, s, b);
   }
+}
+
+static bool overlap(const View& a, const View& b) {
+  const int64_t a_end = a.offset + ((a.rows - 1) * a.ld + a.cols) * size_of(a.dtype);
+  const int64_t b_end = b.offset + ((b.rows - 1) * b.ld + b.cols) * size_of(b.dtype);
+  return a.arena == b.arena && a.offset < b_end && b.offset < a_end;
+}
+
+Block at_last_store(const Call& call, const Block& b) {
+  const Instruction& in = *call.instruction;
+  int32_t last = in.stage_count - 1;
+  while (last >= 0 && is_reduction(in.chain[last])) --last;
+  if (last < 0 || in.chain[last].kind != StageKind::store || in.cols % LANES != 0) return b;
+  const View& out = in.chain[last].out;
+  if (out.dtype != REAL) return b;
+  for (int32_t i = 0; i < in.stage_count; ++i)
+    if (overlap(in.chain[i].operand, out) || (i != last && overlap(in.chain[i].out, out))) return b;
+  return {at<real>(call, out) + b.row * out.ld + b.col, out.ld, b.row, b.col, b.rows, b.cols};
 }
 
 void run_chain(const Call& call, const Block& b) {

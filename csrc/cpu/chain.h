@@ -9,8 +9,8 @@
 
 DLCORE_BEGIN
 
-// The part at (row, col) of the (instruction.rows, instruction.cols) value. A chain that reduces needs all rows of the
-// chunk that starts at row.
+// The part at (row, col) of the (instruction.rows, instruction.cols) value. The blocks of a chunk come in the order of
+// their rows; a chain that takes moments needs all rows of the chunk at once.
 struct Block {
   real* v;  // (rows, cols); v[r * ld + c] may be read and written for c < round_up(cols, LANES)
   int64_t ld;
@@ -21,11 +21,15 @@ struct Block {
 // Every stage in order, in place.
 void run_chain(const Call& call, const Block& block);
 
+// The block where its last store puts it, if whole vectors may be written there, nothing changes the value after and
+// the chain reads nothing of that memory: the value is then made in place. Else the block as it is.
+Block at_last_store(const Call& call, const Block& block);
+
 // Bytes of partial results. They come first in instruction.scratch.
 int64_t chain_scratch(const Instruction& instruction);
 
-// Whether a stage is a reduction.
-bool has_reduction(const Instruction& instruction);
+// Whether a stage takes moments.
+bool has_moments(const Instruction& instruction);
 
 // The kernel then ends with a phase of merge_items, which calls merge_chain.
 bool chain_reduces(const Instruction& instruction);
@@ -63,15 +67,15 @@ template <class Load>
 inline void run_blocks(const Call& call, int64_t begin, int64_t end, char* workspace, Load load) {
   const Instruction& in = *call.instruction;
   const int64_t width = min(in.cols, item_columns(in)), across = ceil_div(in.cols, width);
-  const int64_t rows = has_reduction(in) ? CHUNK_ROWS : max(4, min(CHUNK_ROWS, SLAB_ELEMENTS / width));
+  const int64_t rows = has_moments(in) ? CHUNK_ROWS : max(4, min(CHUNK_ROWS, SLAB_ELEMENTS / width));
   const int64_t cols = slab_columns(rows);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / across * CHUNK_ROWS, last_row = min(in.rows, row + CHUNK_ROWS);
     const int64_t col = item % across * width, last_col = min(in.cols, col + width);
     for (int64_t r = row; r < last_row; r += rows) {
       for (int64_t c = col; c < last_col; c += cols) {
-        const Block block = {
-            reinterpret_cast<real*>(workspace), cols, r, c, min(rows, last_row - r), min(cols, last_col - c)};
+        const Block block = at_last_store(
+            call, {reinterpret_cast<real*>(workspace), cols, r, c, min(rows, last_row - r), min(cols, last_col - c)});
         load(block);
         run_chain(call, block);
       }

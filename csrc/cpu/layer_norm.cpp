@@ -56,6 +56,17 @@ static real row_squared_deviations(const real* x, int64_t cols, real mean) {
   return total(sums);
 }
 
+// from (1, y.cols) -> row r of y
+static void normalise_row(const Block& y, int64_t r, const real* from, real mean, real rstd, const real* gamma,
+                          const real* beta) {
+  real* to = y.v + r * y.ld;
+  for_columns(y.cols, [=](int64_t c, auto edge) {
+    const vec xhat = (load(from + c, edge) - mean) * rstd;
+    const vec scale = load_or(gamma, y.col + c, edge, 1);
+    store(to + c, fma(xhat, scale, load_or(beta, y.col + c, edge, real(-0.0))));
+  });
+}
+
 // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]
 static void layer_norm_group(const Call& call, Block block) {
   const Instruction& instruction = *call.instruction;
@@ -63,23 +74,18 @@ static void layer_norm_group(const Call& call, Block block) {
   const Rows x(call, views[0], block.row), mean(call, views[3], block.row), rstd(call, views[4], block.row);
   const real *gamma = at<real>(call, views[1]), *beta = at<real>(call, views[2]);
   const real cols = real(instruction.cols), eps = real(instruction.numbers[0]);
-  for (int64_t r = 0; r < block.rows; ++r) {
-    const real mu = row_sum(x.at_row(r), instruction.cols) / cols;
-    *mean.at_row(r) = mu;
-    *rstd.at_row(r) = reciprocal_deviation(row_squared_deviations(x.at_row(r), instruction.cols, mu) / cols, eps);
-  }
   do {
+    const Block y = at_last_store(call, block);
     for (int64_t r = 0; r < block.rows; ++r) {
-      const real* from = x.at_row(r) + block.col;
-      const real mu = *mean.at_row(r), factor = *rstd.at_row(r);
-      real* to = block.v + r * block.ld;
-      for_columns(block.cols, [&](int64_t c, auto edge) {
-        const vec xhat = (load(from + c, edge) - mu) * factor;
-        const vec scale = load_or(gamma, block.col + c, edge, 1);
-        store(to + c, fma(xhat, scale, load_or(beta, block.col + c, edge, real(-0.0))));
-      });
+      const real* from = x.at_row(r);
+      if (block.col == 0) {
+        const real mu = row_sum(from, instruction.cols) / cols;
+        *mean.at_row(r) = mu;
+        *rstd.at_row(r) = reciprocal_deviation(row_squared_deviations(from, instruction.cols, mu) / cols, eps);
+      }
+      normalise_row(y, r, from + block.col, *mean.at_row(r), *rstd.at_row(r), gamma, beta);
     }
-    run_chain(call, block);
+    run_chain(call, y);
   } while (next_block(instruction, block));
 }
 
@@ -129,14 +135,19 @@ static inline vec normalised(const BackwardRow& row, int64_t c, Edge edge) {
 }
 
 static void find_means(BackwardRow& row, const real* gamma, int64_t cols) {
-  vec g_sum = {}, product_sum = {};
-  for_columns(cols, [&](int64_t c, auto edge) {
+  vec g_sums[ACCUMULATORS] = {}, product_sums[ACCUMULATORS] = {};
+  const auto add = [&](int64_t c, auto edge, int64_t i) {
     const vec g = load(row.dy + c, edge) * load_or(gamma, c, edge, 1);
-    g_sum += g;
-    product_sum = fma(g, normalised(row, c, edge), product_sum);
-  });
-  row.mean_g = reduce_add(g_sum) / real(cols);
-  row.mean_g_xhat = reduce_add(product_sum) / real(cols);
+    g_sums[i] += g;
+    product_sums[i] = fma(g, normalised(row, c, edge), product_sums[i]);
+  };
+  int64_t c = 0;
+  for (; c + ACCUMULATORS * LANES <= cols; c += ACCUMULATORS * LANES) {
+    for (int64_t i = 0; i < ACCUMULATORS; ++i) add(c + i * LANES, Whole{}, i);
+  }
+  for_columns(cols - c, [&](int64_t i, auto edge) { add(c + i, edge, 0); });
+  row.mean_g = total(g_sums) / real(cols);
+  row.mean_g_xhat = total(product_sums) / real(cols);
 }
 
 // dx of one row of a block to v; adds the row to dgamma and dbeta (1, block.cols), where they are asked for.
@@ -163,17 +174,18 @@ static void backward_group(const Call& call, Block block, real* partial) {
   const Rows mean(call, views[backward_mean], block.row), rstd(call, views[backward_rstd], block.row);
   const real* gamma = at<real>(call, views[backward_gamma]);
   BackwardRow rows[CHUNK_ROWS];
-  for (int64_t r = 0; r < block.rows; ++r) {
-    rows[r] = {dy.at_row(r), x.at_row(r), *mean.at_row(r), *rstd.at_row(r), 0, 0};
-    find_means(rows[r], gamma, instruction.cols);
-  }
   do {
+    const Block dx = at_last_store(call, block);
     real* dgamma = partial ? partial + block.col : nullptr;
     real* dbeta = partial ? dgamma + partial_ld(instruction) : nullptr;
     for (int64_t r = 0; r < block.rows; ++r) {
-      backward_row(rows[r], gamma, block, block.v + r * block.ld, dgamma, dbeta);
+      if (block.col == 0) {
+        rows[r] = {dy.at_row(r), x.at_row(r), *mean.at_row(r), *rstd.at_row(r), 0, 0};
+        find_means(rows[r], gamma, instruction.cols);
+      }
+      backward_row(rows[r], gamma, dx, dx.v + r * dx.ld, dgamma, dbeta);
     }
-    run_chain(call, block);
+    run_chain(call, dx);
   } while (next_block(instruction, block));
 }
 

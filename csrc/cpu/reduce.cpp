@@ -28,54 +28,64 @@ static void write_columns(real* to, const real* from, int64_t cols) {
   for_columns(cols, [&](int64_t c, auto edge) { store(to + c, load(from + c), edge); });
 }
 
-// The result of a chunk (second: of moments), to where the merge reads it or to where it belongs.
-static void keep(const Call& call, const Stage& s, const Block& b, const real* first, const real* second) {
+// Where the results of the block's chunk belong, from its first column on: to where the merge reads them, or out.
+static real* chunk_result(const Call& call, const Stage& s, const View& out, int64_t which, const Block& b) {
   const Instruction& in = *call.instruction;
-  const bool partial = chain_reduces(in);
-  real* to = partial ? partials(call, s) + b.row / CHUNK_ROWS * results(s) * partial_cols(in) : at<real>(call, s.out);
-  write_columns(to + b.col, first, b.cols);
-  if (!second) return;
-  to = partial ? to + partial_cols(in) : at<real>(call, s.out2);
-  write_columns(to + b.col, second, b.cols);
+  if (!chain_reduces(in)) return at<real>(call, out) + b.col;
+  return partials(call, s) + (b.row / CHUNK_ROWS * results(s) + which) * partial_cols(in) + b.col;
 }
 
-// to = f(to, v, column) over the rows in order, from zero
+// to = f(to, v, column) over the rows in order
 template <class F>
 static void reduce(const Block& b, real* to, F f) {
-  for (int64_t c = 0; c < b.cols; c += LANES) store(to + c, vec{});
   for (int64_t r = 0; r < b.rows; ++r) {
     const real* v = b.v + r * b.ld;
     for (int64_t c = 0; c < b.cols; c += LANES) store(to + c, f(load(to + c), load(v + c), c));
   }
 }
 
-static void sum(const Call& call, const Stage& s, const Block& b) {
+// total = f(total) for the columns of a block, on from what the blocks above it in its chunk have left
+template <class F>
+static void accumulate(const Call& call, const Stage& s, const Block& b, F f) {
   alignas(ALIGNMENT) real total[SLAB_COLUMNS];
-  reduce(b, total, [](vec sum, vec v, int64_t) { return sum + v; });
-  keep(call, s, b, total, nullptr);
+  real* to = chunk_result(call, s, s.out, 0, b);
+  const bool first = b.row % CHUNK_ROWS == 0;
+  for_columns(b.cols, [&](int64_t c, auto edge) { store(total + c, first ? vec{} : load(to + c, edge)); });
+  f(total);
+  write_columns(to, total, b.cols);
+}
+
+static void sum(const Call& call, const Stage& s, const Block& b) {
+  accumulate(call, s, b, [&](real* total) { reduce(b, total, [](vec sum, vec v, int64_t) { return sum + v; }); });
 }
 
 static void dot(const Call& call, const Stage& s, const Block& b) {
-  alignas(ALIGNMENT) real total[SLAB_COLUMNS];
-  for (int64_t c = 0; c < b.cols; c += LANES) store(total + c, vec{});
   Operand o(call, s, b);
-  for (int64_t r = 0; r < b.rows; ++r) {
-    const real *v = b.v + r * b.ld, *x = operand_row(o, r, b.cols);
-    for_columns(b.cols,
-                [&](int64_t c, auto edge) { store(total + c, fma(load(v + c), load(x + c, edge), load(total + c))); });
-  }
-  keep(call, s, b, total, nullptr);
+  accumulate(call, s, b, [&](real* total) {
+    for (int64_t r = 0; r < b.rows; ++r) {
+      const real *v = b.v + r * b.ld, *x = operand_row(o, r, b.cols);
+      for_columns(b.cols, [&](int64_t c, auto edge) {
+        store(total + c, fma(load(v + c), load(x + c, edge), load(total + c)));
+      });
+    }
+  });
+}
+
+static void clear(real* to, int64_t cols) {
+  for (int64_t c = 0; c < cols; c += LANES) store(to + c, vec{});
 }
 
 static void moments(const Call& call, const Stage& s, const Block& b) {
   alignas(ALIGNMENT) real mean[SLAB_COLUMNS], squares[SLAB_COLUMNS];
+  clear(mean, b.cols), clear(squares, b.cols);
   reduce(b, mean, [](vec sum, vec v, int64_t) { return sum + v; });
   for (int64_t c = 0; c < b.cols; c += LANES) store(mean + c, load(mean + c) / real(b.rows));
   reduce(b, squares, [&](vec sum, vec v, int64_t c) {
     const vec deviation = v - load(mean + c);
     return fma(deviation, deviation, sum);
   });
-  keep(call, s, b, mean, squares);
+  write_columns(chunk_result(call, s, s.out, 0, b), mean, b.cols);
+  write_columns(chunk_result(call, s, s.out2, 1, b), squares, b.cols);
 }
 
 void reduce_stage(const Call& call, const Stage& s, const Block& b) {
@@ -84,13 +94,17 @@ void reduce_stage(const Call& call, const Stage& s, const Block& b) {
   moments(call, s, b);
 }
 
-bool has_reduction(const Instruction& in) {
+bool has_moments(const Instruction& in) {
   for (int32_t i = 0; i < in.stage_count; ++i)
-    if (is_reduction(in.chain[i])) return true;
+    if (in.chain[i].kind == StageKind::moments) return true;
   return false;
 }
 
-bool chain_reduces(const Instruction& in) { return has_reduction(in) && chunk_count(in) > 1; }
+bool chain_reduces(const Instruction& in) {
+  for (int32_t i = 0; i < in.stage_count; ++i)
+    if (is_reduction(in.chain[i])) return chunk_count(in) > 1;
+  return false;
+}
 
 int64_t chain_scratch(const Instruction& in) {
   if (!chain_reduces(in)) return 0;

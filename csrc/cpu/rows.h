@@ -5,10 +5,9 @@
 
 DLCORE_BEGIN
 
-// Rows that a kernel takes at a time: statistics, then the chain over whole rows while they are in cache. A chain that
-// reduces needs the whole chunk.
+// Rows that a kernel takes at a time: statistics, then the chain over whole rows while they are in cache.
 inline int64_t group_rows(const Instruction& instruction) {
-  if (has_reduction(instruction)) return CHUNK_ROWS;
+  if (has_moments(instruction)) return CHUNK_ROWS;
   return max(4, min(CHUNK_ROWS, SLAB_ELEMENTS / round_up(instruction.cols, COLUMN_ALIGN)));
 }
 

@@ -40,7 +40,7 @@ inline real row_max(const real* x, int64_t cols) {
 inline vec exponentials(const real* x, int64_t cols, real greatest, real* e) {
   vec sum = {};
   for_columns(cols, [&](int64_t c, auto edge) {
-    const vec y = within(exp_(load(x + c, edge) - greatest), edge, splat(0));
+    const vec y = within(exp_below_(load(x + c, edge) - greatest), edge, splat(0));
     store(e + c, y);
     sum += y;
   });
@@ -78,11 +78,12 @@ inline void open_group(const Call& call, int64_t chunk, int64_t row, char* works
   }
 }
 
-inline void scale_block(const Group& group, const Block& block) {
+// e (rows, cols) times the factors -> block, which may be e
+inline void scale_block(const Group& group, const real* e, const Block& block) {
   for (int64_t r = 0; r < block.rows; ++r) {
     real* v = block.v + r * block.ld;
     const real factor = group.factor[r];
-    for (int64_t c = 0; c < block.cols; c += LANES) store(v + c, load(v + c) * factor);
+    for (int64_t c = 0; c < block.cols; c += LANES) store(v + c, load(e + r * group.e_ld + c) * factor);
   }
 }
 
@@ -95,8 +96,9 @@ inline void run_group(const Call& call, const Group& group, Finish finish) {
     const int64_t end = min(panel + group.panel, group.cols);
     for (int64_t r = 0; group.panel < group.cols && r < group.rows; ++r) fill_panel(group, r, panel, unused);
     for (int64_t col = panel; col < end; col += width) {
-      const Block block = {group.e + (col - panel), group.e_ld, group.row, col, group.rows, min(width, end - col)};
-      scale_block(group, block);
+      real* e = group.e + (col - panel);
+      const Block block = at_last_store(call, {e, group.e_ld, group.row, col, group.rows, min(width, end - col)});
+      scale_block(group, e, block);
       finish(block);
       run_chain(call, block);
     }

@@ -38,6 +38,11 @@ DLCORE_LIBRARY(erf)
 DLCORE_LIBRARY(erfc)
 #undef DLCORE_LIBRARY
 
+template <class T>
+DLCORE_HD T exp_below_(T x) {
+  return exp_(x);
+}
+
 // a exp(x), also where exp(x) itself would underflow or overflow.
 template <class T>
 DLCORE_HD T exp_times(T a, T x) {
@@ -89,6 +94,14 @@ DLCORE_HD T exp_times(T a, T x) {
 template <class T>
 DLCORE_HD T exp_(T x) {
   return exp_times(splat<T>(1), x);
+}
+
+// exp(x) for x <= 0, 0 where that is not a normal number: what a sum with exp(0) does not see.
+template <class T>
+DLCORE_HD T exp_below_(T x) {
+  const Exponent<T> e = split_exponent(max(splat<T>(-87.3f), x));
+  const T scale = power2<T>(e.n);
+  return select(x < -87.3f, splat<T>(0), fma(scale, expm1_reduced(e.r), scale));
 }
 
 template <class T>

@@ -18,6 +18,12 @@ int64_t HostBackend::scratch(const Instruction& instruction) const {
   return kernels_.table[int32_t(instruction.kernel)]->scratch(instruction);
 }
 
+int64_t HostBackend::depth(const Instruction& instruction) const {
+  check_instruction(instruction, *kernels_.traits, "depth");
+  const KernelEntry* entry = kernels_.table[int32_t(instruction.kernel)];
+  return entry->depth != nullptr ? entry->depth(instruction) : 0;
+}
+
 Layout HostBackend::layout(Role role, int64_t m, int64_t n, int64_t k) const {
   CHECK_ARG(m > 0 && n > 0 && k > 0, "layout: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
   return kernels_.layout(role, m, n, k);

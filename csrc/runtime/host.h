@@ -22,6 +22,7 @@ class HostBackend : public Backend {
   int64_t scratch(const Instruction&) const override;
   Layout layout(Role, int64_t m, int64_t n, int64_t k) const override;
   int32_t terms(Precision, int64_t m, int64_t n, int64_t k) const override;
+  int64_t depth(const Instruction&) const;  // as KernelEntry's
   Recording* record(const Section*, int32_t count) override;
   void run(const Program*, int32_t count, char* const* bases, int32_t threads) override;
 

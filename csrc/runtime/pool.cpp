@@ -73,7 +73,7 @@ Pool& pool() {
 struct Workspace {
   char* memory = nullptr;
   ~Workspace() {
-    if (memory != nullptr) free_memory(memory, WORKSPACE_BYTES);
+    if (memory != nullptr) free_memory(memory, WORKSPACE_BYTES + LOCAL_BYTES);
   }
 };
 thread_local Workspace workspace;
@@ -103,12 +103,12 @@ int32_t Pool::grow(int32_t threads) {
     worker->pool = this;
     worker->thread = size_;
     try {
-      worker->workspace = allocate_memory(WORKSPACE_BYTES);
+      worker->workspace = allocate_memory(WORKSPACE_BYTES + LOCAL_BYTES);
     } catch (const std::bad_alloc&) {
       break;
     }
     if (!start_thread(worker.get())) {
-      free_memory(worker->workspace, WORKSPACE_BYTES);
+      free_memory(worker->workspace, WORKSPACE_BYTES + LOCAL_BYTES);
       break;
     }
     workers_[size_] = worker.release();
@@ -189,7 +189,7 @@ void Team::barrier() {
 void run_region(int32_t threads, RegionBody body, void* job) { pool().run(threads, body, job); }
 
 char* thread_workspace() {
-  if (workspace.memory == nullptr) workspace.memory = allocate_memory(WORKSPACE_BYTES);
+  if (workspace.memory == nullptr) workspace.memory = allocate_memory(WORKSPACE_BYTES + LOCAL_BYTES);
   return workspace.memory;
 }
 

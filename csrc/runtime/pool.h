@@ -57,7 +57,8 @@ using RegionBody = void (*)(void* job, Team* team, int32_t thread);
 // Runs body on `threads` threads; on fewer when the system refuses them; on the caller alone while another region runs.
 void run_region(int32_t threads, RegionBody body, void* job);
 
-// WORKSPACE_BYTES of the calling thread. The first call of a thread may throw std::bad_alloc.
+// WORKSPACE_BYTES of the calling thread, and LOCAL_BYTES after them. The first call of a thread may throw
+// std::bad_alloc.
 char* thread_workspace();
 
 template <class Work>

@@ -2,6 +2,7 @@
 // Recording: copy, check, ask each kernel for its phases and items, and lay the steps out flat.
 #include "recording.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "../check.h"
@@ -20,7 +21,9 @@ Planned plan(const OwnedInstruction& owned, const KernelEntry* const* table, con
   Footprint footprint = check_instruction(instruction, traits, who);
   const KernelEntry* entry = table[int32_t(instruction.kernel)];
   check_scratch(instruction, traits, entry->scratch(instruction), who, footprint);
-  Planned planned{instruction, entry, footprint, {}};
+  const int64_t depth = entry->depth != nullptr ? entry->depth(instruction) : 0;
+  Planned planned{instruction, entry, footprint,
+                  {},          depth, depth > 0 ? instruction.operands[0].rows : instruction.rows};
   const int32_t phases = entry->phases(instruction);
   for (int32_t phase = 0; phase < phases; ++phase) {
     planned.items.push_back(entry->items(instruction, phase));
@@ -35,29 +38,93 @@ void add_step(Recording& recording, const Step& step) {
   if (!step.serial && step.total > recording.width) recording.width = step.total;
 }
 
-// The instructions of a section whose runs need no barrier.
-void add_outer(Recording& recording, int32_t first, const Section& section) {
-  int64_t bytes = 0;
-  for (int32_t i = first; i < first + section.count; ++i) {
-    const Planned& planned = recording.planned[size_t(i)];
-    CHECK_ARG(planned.items.size() == 1, name_of_instruction(size_t(i)), " ", name_of(planned.instruction.kernel),
-              ": expected one phase in a section with an outer range, got ", planned.items.size());
-    bytes += planned.footprint.bytes;
+// One step for each phase from `phase` on. A single item needs no company, and no barrier to the next of its kind.
+void add_phases(Recording& recording, int32_t index, int32_t phase, bool serial) {
+  const Planned& planned = recording.planned[size_t(index)];
+  for (; phase < int32_t(planned.items.size()); ++phase) {
+    const int64_t total = planned.items[size_t(phase)] * planned.footprint.members;
+    const bool begins = phase == 0;
+    add_step(recording,
+             {index, 1, phase, 0, 0, 0, serial || total == 1, total, begins, begins ? planned.footprint.bytes : 0});
   }
-  const bool serial = section.serial != 0 || section.outer == 1;
-  add_step(recording, {first, section.count, 0, true, serial, section.outer, section.count, bytes});
 }
 
-// One step for each phase. A single item needs no company, and no barrier to the next of its kind.
-void add_phases(Recording& recording, int32_t first, const Section& section) {
+void add_instructions(Recording& recording, int32_t first, const Section& section) {
+  for (int32_t i = first; i < first + section.count; ++i) {
+    CHECK_ARG(!recording.planned[size_t(i)].footprint.local, name_of_instruction(size_t(i)),
+              ": expected a section of row blocks for views of the local arena, got none");
+    add_phases(recording, i, 0, section.serial != 0);
+  }
+}
+
+// Does a block of rows of this operand serve a block of the work?
+bool goes_by_rows(const Planned& planned, int64_t operand) {
+  switch (planned.instruction.kernel) {
+    case Kernel::product:
+      return planned.depth > 0 || (operand == 0 && Role(int(planned.instruction.numbers[0])) != Role::tn);
+    case Kernel::gather:
+    case Kernel::gather_index:
+      return operand > 2;
+    case Kernel::pack:
+      return operand == 0;
+    default:
+      return true;
+  }
+}
+
+// What a block of rows must be able to do with an instruction. Where a depth is cut, the chain runs after all blocks.
+void check_block(const Planned& planned, const Section& section, int64_t rows, const std::string& who) {
+  const Instruction& instruction = planned.instruction;
+  const int64_t cuts = rows > 0 ? (rows - 1) / (planned.depth > 0 ? planned.depth : CHUNK_ROWS) + 1 : 1;
+  CHECK_ARG(planned.depth != NEITHER, who, ": expected a kernel that goes by rows, got ", name_of(instruction.kernel),
+            " in larger panels");
+  CHECK_ARG(rows > 0 && planned.rows == rows && planned.items[0] % cuts == 0 && planned.footprint.members == 1, who,
+            ": expected work in chunks of ", rows, " rows of one member, got ", planned.items[0], " items of ",
+            planned.rows, " rows");
+  CHECK_ARG(planned.depth % section.block_rows == 0, who, ": expected blocks that divide a depth of ", planned.depth,
+            ", got ", section.block_rows);
+  int64_t index = -1;
+  for_views(instruction, [&](const View& view) {
+    ++index;
+    if (view.arena != LOCAL_ARENA) return;
+    const int64_t item = size_of(view.dtype);
+    const bool by_rows = index < instruction.operand_count ? goes_by_rows(planned, index) : planned.depth == 0;
+    CHECK_ARG(view.rows == rows && view.layout == Layout::row_major && view.ld * item == section.row_bytes, who,
+              ": expected local views of ", rows, " rows, ", section.row_bytes, " bytes apart, got ", view.rows,
+              " rows, ", view.ld * item, " bytes apart");
+    CHECK_ARG(by_rows && view.step == 1 && view.offset + view.cols * item <= section.row_bytes, who,
+              ": expected local views inside their rows, of operands that go by rows, got one of ", view.cols,
+              " columns at ", view.offset);
+  });
+}
+
+// The instructions of a section of row blocks. A unit is what one thread takes: a block, or the rows of a cut depth.
+void add_blocks(Recording& recording, int32_t first, const Section& section) {
+  const int64_t rows = recording.planned[size_t(first)].rows;
+  int64_t bytes = 0, unit = section.block_rows;
   for (int32_t i = first; i < first + section.count; ++i) {
     const Planned& planned = recording.planned[size_t(i)];
-    for (int32_t phase = 0; phase < int32_t(planned.items.size()); ++phase) {
-      const int64_t total = planned.items[size_t(phase)] * planned.footprint.members;
-      const bool begins = phase == 0, serial = section.serial != 0 || total == 1;
-      add_step(recording, {i, 1, phase, false, serial, total, begins, begins ? planned.footprint.bytes : 0});
-    }
+    check_block(planned, section, rows, name_of_instruction(size_t(i)));
+    bytes += planned.footprint.bytes;
+    unit = std::max(unit, planned.depth);
   }
+  for (int32_t i = first; i < first + section.count; ++i) {
+    const int64_t depth = recording.planned[size_t(i)].depth;
+    CHECK_ARG(depth == 0 || unit % depth == 0, name_of_instruction(size_t(i)), ": expected depths that divide ", unit,
+              ", got ", depth);
+  }
+  const int64_t total = (rows - 1) / unit + 1;
+  add_step(recording, {first, section.count, 0, section.block_rows, unit / section.block_rows, section.row_bytes,
+                       section.serial != 0 || total == 1, total, section.count, bytes});
+  for (int32_t i = first; i < first + section.count; ++i) add_phases(recording, i, 1, section.serial != 0);
+}
+
+void check_section(const Section& section, int32_t index) {
+  CHECK_ARG(section.block_rows >= 0 && section.block_rows % CHUNK_ROWS == 0 && section.block_rows <= LOCAL_BYTES,
+            "section ", index, ": expected blocks of a multiple of ", CHUNK_ROWS, " rows, got ", section.block_rows);
+  CHECK_ARG(section.row_bytes >= 0 && section.row_bytes <= LOCAL_BYTES / std::max<int64_t>(1, section.block_rows),
+            "section ", index, ": expected at most ", LOCAL_BYTES, " bytes in a block of ", section.block_rows,
+            " rows, got rows of ", section.row_bytes);
 }
 
 }  // namespace
@@ -96,9 +163,8 @@ Recording* record_sections(const Section* sections, int32_t count, const KernelE
   int32_t first = 0;
   for (int32_t s = 0; s < count; ++s) {
     const Section& section = sections[s];
-    CHECK_ARG(section.outer >= 0 && section.outer <= ITEM_LIMIT, "section ", s,
-              ": expected an outer range in [0, 2^48], got ", section.outer);
-    (section.outer > 0 ? add_outer : add_phases)(*recording, first, section);
+    check_section(section, s);
+    (section.block_rows > 0 && section.count > 0 ? add_blocks : add_instructions)(*recording, first, section);
     first += section.count;
   }
   return recording.release();

@@ -32,14 +32,18 @@ struct Planned {
   const KernelEntry* entry;
   Footprint footprint;
   std::vector<int64_t> items;  // of each phase
+  int64_t depth;               // rows that an item takes of a depth, 0: none
+  int64_t rows;                // that the items of phase 0 are cut along
 };
 
 // What the threads of a team do between two barriers.
 struct Step {
   int32_t first, count;  // instructions
   int32_t phase;
-  bool outer;     // are its items runs of a section's outer range, else work items of one instruction
-  bool serial;    // thread 0 does it
+  int64_t block_rows;   // 0: its items are work items of one instruction, else units of blocks of rows
+  int64_t unit_blocks;  // of a unit, one after another
+  int64_t row_bytes;    // of the local arena
+  bool serial;          // thread 0 does it
   int64_t total;  // items, of all members
   int32_t calls;  // instructions that begin here, and the bytes they move
   int64_t bytes;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every thread of the team walks the same recordings. Before a step lies a barrier, unless thread 0 alone does both it
 // and the step before; the items of a step are shared out, so any thread count computes the same items.
+#include <algorithm>
 #include <cfenv>
 
 #include "pool.h"
@@ -13,6 +14,7 @@ struct Job {
   const Program* programs;
   int32_t count;
   char* const* bases;
+  int64_t arenas;
 };
 
 // Items [begin, end) of all members, member by member.
@@ -21,21 +23,31 @@ void run_items(const Planned& planned, int32_t phase, int64_t begin, int64_t end
   while (begin < end) {
     const int64_t member = begin / items, first = member * items;
     const int64_t stop = end < first + items ? end : first + items;
-    const Call call{&planned.instruction, bases, member};
+    const Call call{&planned.instruction, bases, member, 0, 0};
     planned.entry->run(call, phase, begin - first, stop - first, workspace);
     begin = stop;
   }
 }
 
-// Runs [begin, end) of a section's outer range, each through all its instructions.
-void run_outer(const Recording& recording, const Step& step, int64_t begin, int64_t end, char* const* bases,
+// Rows [begin, end) of the first phase: chunks of them, or a part of the depth of one cut.
+void run_rows(const Planned& planned, int64_t begin, int64_t end, char* const* bases, char* workspace) {
+  const int64_t unit = planned.depth > 0 ? planned.depth : CHUNK_ROWS;
+  const int64_t items = planned.items[0] / ((planned.rows - 1) / unit + 1);
+  const bool part = planned.depth > 0;
+  const Call call{&planned.instruction, bases, 0, part ? begin : 0, part ? end : 0};
+  planned.entry->run(call, 0, begin / unit * items, ((end - 1) / unit + 1) * items, workspace);
+}
+
+// Units [begin, end) of a section, block by block, each through all its instructions. bases: with room for LOCAL_ARENA
+void run_units(const Recording& recording, const Step& step, int64_t begin, int64_t end, char** bases,
                char* workspace) {
-  for (int64_t run = begin; run < end; ++run) {
+  const int64_t rows = recording.planned[size_t(step.first)].rows;
+  for (int64_t block = begin * step.unit_blocks; block < end * step.unit_blocks; ++block) {
+    const int64_t row = block * step.block_rows, last = row + step.block_rows < rows ? row + step.block_rows : rows;
+    if (row >= rows) return;
+    bases[LOCAL_ARENA] = workspace + WORKSPACE_BYTES - row * step.row_bytes;
     for (int32_t i = step.first; i < step.first + step.count; ++i) {
-      const Planned& planned = recording.planned[size_t(i)];
-      const __int128 items = planned.items[0] * planned.footprint.members;
-      run_items(planned, 0, int64_t(items * run / step.total), int64_t(items * (run + 1) / step.total), bases,
-                workspace);
+      run_rows(recording.planned[size_t(i)], row, last, bases, workspace);
     }
   }
 }
@@ -43,12 +55,12 @@ void run_outer(const Recording& recording, const Step& step, int64_t begin, int6
 enum class Before { nothing, serial, shared };  // the step before, since the region began
 
 struct Walker {
-  char* const* bases;
   char* workspace;
   Team* team;
   int32_t thread;
   Before before = Before::nothing;
-  int64_t rounds = 0;  // shared steps so far
+  int64_t rounds = 0;            // shared steps so far
+  char* bases[LOCAL_ARENA + 1];  // a thread's own: its local arena moves
 
   void walk(const Recording& recording) {
     int64_t calls = 0, bytes = 0;
@@ -64,8 +76,8 @@ struct Walker {
 
   void take(const Recording& recording, const Step& step) {
     const auto work = [&](int64_t begin, int64_t end) {
-      if (step.outer) {
-        run_outer(recording, step, begin, end, bases, workspace);
+      if (step.block_rows > 0) {
+        run_units(recording, step, begin, end, bases, workspace);
       } else {
         run_items(recording.planned[size_t(step.first)], step.phase, begin, end, bases, workspace);
       }
@@ -84,7 +96,9 @@ struct Walker {
 
 void run_job(void* argument, Team* team, int32_t thread) {
   const Job& job = *static_cast<const Job*>(argument);
-  Walker walker{job.bases, thread_workspace(), team, thread};
+  Walker walker;
+  walker.workspace = thread_workspace(), walker.team = team, walker.thread = thread;
+  for (int64_t i = 0; i < job.arenas; ++i) walker.bases[i] = job.bases[i];
   for (int32_t p = 0; p < job.count; ++p) {
     const Program& program = job.programs[p];
     for (int64_t time = 0; time < program.times; ++time) {
@@ -108,7 +122,12 @@ int64_t width_of(const Job& job) {
 }  // namespace
 
 void run_programs(const Program* programs, int32_t count, char* const* bases, int32_t threads) {
-  Job job{programs, count, bases};
+  Job job{programs, count, bases, 0};
+  for (int32_t p = 0; p < count; ++p) {
+    for (int32_t r = 0; r < programs[p].count; ++r) {
+      job.arenas = std::max(job.arenas, int64_t(programs[p].recordings[r]->arenas.size()));
+    }
+  }
   thread_workspace();  // throws here, where it may
   // A caller's rounding or flush-to-zero mode must not make its share of the work differ from the others'.
   std::fenv_t environment;

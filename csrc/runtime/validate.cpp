@@ -30,16 +30,9 @@ void check_counts(const Instruction& i, const Signature& signature, const std::s
 
 int32_t members_of(const Instruction& instruction) {
   int32_t members = 1;
-  const auto see = [&members](const View& view) {
+  for_views(instruction, [&members](const View& view) {
     if (view.arena >= 0 && view.members > members) members = view.members;
-  };
-  for (int32_t i = 0; i < instruction.operand_count; ++i) see(instruction.operands[i]);
-  for (int32_t i = 0; i < instruction.stage_count; ++i) {
-    const Stage& s = instruction.chain[i];
-    for (const View* view : {&s.operand, &s.operand_scale, &s.operand_shift, &s.a, &s.b, &s.c, &s.out, &s.out2}) {
-      see(*view);
-    }
-  }
+  });
   return members;
 }
 
@@ -122,6 +115,7 @@ void check_scratch(const Instruction& instruction, const Traits& traits, int64_t
   if (bytes == 0) return;
   const std::string name = full_name(instruction, who);
   const View& view = instruction.scratch;
+  CHECK_ARG(view.arena != LOCAL_ARENA, name, " scratch: expected an arena below ", LOCAL_ARENA, ", got ", view.arena);
   check_view(instruction, traits, name, {"scratch", Element::any, ANY, ANY, Access::update}, view, footprint);
   const int64_t size = view.rows * view.cols * size_of(view.dtype);
   CHECK_ARG(size >= bytes && view.ld == view.cols, name, " scratch: expected ", bytes, " contiguous bytes, got ", size);

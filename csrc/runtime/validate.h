@@ -23,9 +23,22 @@ struct ArenaNeed {
 
 struct Footprint {
   std::vector<ArenaNeed> arenas;
+  bool local = false;   // touches the local arena
   int64_t bytes = 0;    // moved by one execution: elements of operands, of the chain's views and of scratch
   int32_t members = 1;  // nets the instruction runs for
 };
+
+// f(view) for every view of an instruction but scratch, absent ones too.
+template <class F>
+void for_views(const Instruction& instruction, F f) {
+  for (int32_t i = 0; i < instruction.operand_count; ++i) f(instruction.operands[i]);
+  for (int32_t i = 0; i < instruction.stage_count; ++i) {
+    const Stage& s = instruction.chain[i];
+    for (const View* view : {&s.operand, &s.operand_scale, &s.operand_shift, &s.a, &s.b, &s.c, &s.out, &s.out2}) {
+      f(*view);
+    }
+  }
+}
 
 // Checks all but scratch; `who` begins the message of a refusal.
 Footprint check_instruction(const Instruction&, const Traits&, const std::string& who);

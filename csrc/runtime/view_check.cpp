@@ -163,9 +163,13 @@ void check_view(const Instruction& instruction, const Traits& traits, const std:
   check_shape(name, spec, view, instruction);
   check_members(name, spec, view, footprint.members);
   check_strides(name, spec, view, traits);
-  std::vector<ArenaNeed> needs(size_t(view.arena) + 1);
-  needs.back() = span_of(name, spec, view);
-  merge(footprint.arenas, needs);
+  const ArenaNeed span = span_of(name, spec, view);
+  footprint.local |= view.arena == LOCAL_ARENA;
+  if (view.arena != LOCAL_ARENA) {
+    std::vector<ArenaNeed> needs(size_t(view.arena) + 1);
+    needs.back() = span;
+    merge(footprint.arenas, needs);
+  }
   footprint.bytes += bytes_touched(name, spec, view, instruction) * footprint.members;
 }
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, final
 
 _DTypeName = Literal["f32", "f64", "f16", "bf16", "u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"]
 _LayoutName = Literal["row_major", "strips", "planes"]
-_Section = tuple[Iterable[Instruction], bool, int]
+_Section = tuple[Iterable[Instruction], bool, int, int]
 """(instructions, serial: one thread and no barrier, outer: 0, or runs of items that need no barrier between)"""
 
 class _CpuInfo(TypedDict):
@@ -32,6 +32,8 @@ PLANES: dict[int, int]  # by the terms of a product: planes of its operands
 ROLES: tuple[str, ...]  # of product; the index is numbers[0]
 
 CHUNK_ROWS: int  # reductions over rows are partial results of this many rows, merged in order
+LOCAL_ARENA: int  # of views that live inside a block of a section
+LOCAL_BYTES: int  # of a block, at most
 COLUMN_ALIGN: int  # column blocks start at multiples of this
 ALIGNMENT: int  # bytes, of arenas and placed values
 METRICS: int  # numbers in metrics
@@ -240,6 +242,9 @@ class Backend:
     def scratch(self, instruction: Instruction) -> int:
         """Bytes of scratch the instruction needs."""
 
+    def depth(self, instruction: Instruction) -> int:
+        """Rows of the depth of a product that an item takes, 0 where items are chunks of rows, -1 where neither."""
+
     def layout(self, role: str, m: int, n: int, k: int) -> _LayoutName:
         """The layout in which a product of this shape reads its second operand fastest."""
 
@@ -276,6 +281,13 @@ class Prepared:
 
     def set(self, index: int, base: Any) -> None:
         """Hold another base from now on."""
+
+    def accept(self, index: int, base: Any, limit: int = 0) -> bool:
+        """Hold another array as a base that is only read, if it differs in its address only and its numbers are plain.
+
+        Plain are finite floats and integers in [0, limit), any where the limit is 0. False where the array is of another
+        kind, not contiguous or not plain: nothing is done then.
+        """
 
     def run(self, threads: int = 1) -> None:
         """As Backend.run; ValueError where a base is missing or too small."""

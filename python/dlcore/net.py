@@ -20,7 +20,7 @@ from .plan.plan import TABLE_BYTES
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
-from .train.evaluation import forward, metrics, r2
+from .train.evaluation import forward, forward_again, metrics, r2
 from .train.history import History
 from .train.inputs import Rows
 from .train.loop import Loop
@@ -103,7 +103,7 @@ class Net:
         self.in_features = self.layer.width()
         if self.in_features is None:
             raise ValueError(f"Net: expected a layer that fixes the input width, got {self.layer!r}; begin with Linear")
-        self._input: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+        self.input: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # scale and shift of columns
         self.target_scaler = None
         self.preprocessing: dict = {}
         self.training: Training | None = None
@@ -140,11 +140,11 @@ class Net:
         for v in vectors:
             if v.shape != (self.in_features,) or not np.isfinite(v).all():
                 raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
-        self._input = tuple(tuple(v.tolist()) for v in vectors)
+        self.input = tuple(tuple(v.tolist()) for v in vectors)
 
     def input_affine(self) -> dict:
         """The input normalisation as fields of a Batch."""
-        return {} if self._input is None else {"scale": self._input[0], "shift": self._input[1]}
+        return {} if self.input is None else {"scale": self.input[0], "shift": self.input[1]}
 
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
@@ -156,6 +156,13 @@ class Net:
         if not hasattr(self._local, "tables"):
             self._local.tables = backends.allocate(TABLE_BYTES // 8, "float64")
         return self._local.tables
+
+    @property
+    def forwards(self) -> dict:
+        """The last program of this thread's predictions, with and without softmax."""
+        if not hasattr(self._local, "forwards"):
+            self._local.forwards = {}
+        return self._local.forwards
 
     def scratch(self, size: int) -> np.ndarray:
         """Scratch memory of at least ``size`` bytes, kept between the calls of a thread."""
@@ -308,12 +315,17 @@ class Net:
     # ------------------------------------------------------------------------------------------ using it
     def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
         """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units)."""
-        y = forward(self, inputs.features("predict", x, self.in_features, allow_nonfinite))
+        y = forward_again(self, x)
+        if y is None:
+            y = forward(self, inputs.features("predict", x, self.in_features, allow_nonfinite))
         return y if self.target_scaler is None else self.target_scaler.inverse(y)
 
     def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
         """Class probabilities (rows, classes): the softmax of the outputs."""
-        return forward(self, inputs.features("predict_proba", x, self.in_features, allow_nonfinite), softmax=True)
+        y = forward_again(self, x, softmax=True)
+        if y is None:
+            y = forward(self, inputs.features("predict_proba", x, self.in_features, allow_nonfinite), softmax=True)
+        return y
 
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
         """Loss and, for classification, accuracy; for regression r2. Evaluation mode.

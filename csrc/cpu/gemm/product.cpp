@@ -3,7 +3,7 @@
 //
 // An item is a block of C: a chunk of rows, a block of columns and, where C is small and the depth long, a split of the
 // depth. Its depth is cut into blocks of at most DEPTH, each summed in registers and added to C in order. All cuts are
-// functions of the shape, so threads, instruction sets with FMA, layouts and roles give the same bits.
+// functions of the role and the shape, so threads, instruction sets with FMA and layouts give the same bits.
 #include "../chain.h"
 #include "block.h"
 
@@ -17,6 +17,11 @@ constexpr int64_t COLUMNS = 128, MANY_ITEMS = 32;
 // The depth is split to have so many items, each of so much depth and so many multiplications (5 us).
 constexpr int64_t SPLIT_ITEMS = 16, SPLIT_DEPTH = 512, SPLIT_WORK = 1 << 18;
 
+// A weight gradient is split by the depth alone, so that all of a net are cut at the same rows: into so many splits, of
+// depth blocks that sections can be cut into, unless C has more elements (its splits would not stay in cache) or adding
+// the splits would read more than an eighth of what the product reads.
+constexpr int64_t GRADIENT_SPLITS = 32, GRADIENT_BLOCK = 128, GRADIENT_SIZE = 1 << 16;
+
 // An operand of fewer bytes is not fetched ahead: it stays in the second-level cache or close to it. Without and with,
 // AVX2: 128x512x784 (B 1.6 MB) 84 and 82 GFLOP/s; 256x2000x1000 (8 MB) 69 and 80; 2048x2048x2048 54 and 77.
 constexpr int64_t FAR_BYTES = 2 << 20;
@@ -27,7 +32,8 @@ struct Cut {
   int64_t columns;                // of a block
   int64_t column_blocks, blocks;  // of a chunk, in all
   int64_t splits, split_depth;
-  int64_t depth;  // of a depth block
+  int64_t depth;    // of a depth block
+  bool along_rows;  // are the splits those that sections can be cut into
   bool far_a, far_b, streams;
 };
 
@@ -39,6 +45,12 @@ struct Workspace {
 static_assert(sizeof(Workspace) <= WORKSPACE_BYTES && STREAM_ROWS * STREAM_COLUMNS <= CHUNK_ROWS * COLUMNS, "");
 
 static Role role(const Instruction& in) { return Role(int(in.numbers[0])); }
+
+// Of a split, or 0 for none.
+static int64_t gradient_depth(int64_t m, int64_t n, int64_t k) {
+  const int64_t depth = max(SPLIT_DEPTH, round_up(ceil_div(k, GRADIENT_SPLITS), GRADIENT_BLOCK));
+  return k >= 2 * depth && m * n <= GRADIENT_SIZE && depth * (m + n) >= 8 * m * n ? depth : 0;
+}
 
 static Cut cut(const Instruction& in) {
   Cut c = {};
@@ -52,10 +64,15 @@ static Cut cut(const Instruction& in) {
   if (c.streams) c.columns = min(STREAM_COLUMNS, round_up(ceil_div(c.n, 8), COLUMN_ALIGN));
   c.column_blocks = ceil_div(c.n, c.columns);
   c.blocks = chunks * c.column_blocks;
-  const int64_t splits = min(ceil_div(SPLIT_ITEMS, c.blocks), min(c.k / SPLIT_DEPTH, c.m * c.n * c.k / SPLIT_WORK));
-  c.split_depth = round_up(ceil_div(c.k, max(1, splits)), DEPTH_ALIGN);
+  c.split_depth = role(in) == Role::tn ? gradient_depth(c.m, c.n, c.k) : 0;
+  c.along_rows = c.split_depth > 0;
+  if (!c.along_rows) {
+    const int64_t splits = min(ceil_div(SPLIT_ITEMS, c.blocks), min(c.k / SPLIT_DEPTH, c.m * c.n * c.k / SPLIT_WORK));
+    c.split_depth = round_up(ceil_div(c.k, max(1, splits)), DEPTH_ALIGN);
+  }
   c.splits = ceil_div(c.k, c.split_depth);
-  c.depth = round_up(ceil_div(c.split_depth, ceil_div(c.split_depth, DEPTH)), DEPTH_ALIGN);
+  const int64_t blocks = ceil_div(c.split_depth, c.along_rows ? GRADIENT_BLOCK : DEPTH);
+  c.depth = round_up(ceil_div(c.split_depth, blocks), DEPTH_ALIGN);
   return c;
 }
 
@@ -92,9 +109,14 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
   const Operands o = operands(call);
   const bool streams = cut.streams && o.role != Role::nt && o.b->layout == Layout::row_major;
   Area area = first_area(cut, item);
-  const int64_t end = min(cut.k, area.k + cut.split_depth);
+  int64_t end = min(cut.k, area.k + cut.split_depth);
   Tile t = {};
   t.c = cut.splits > 1 ? partial(call, cut, item) : w->c, t.ldc = cut.columns;
+  if (call.depth_end > 0) {
+    t.sum = call.depth_begin > area.k ? Sum::add : Sum::assign;
+    area.k = call.depth_begin, end = call.depth_end;
+    area.depth = min(cut.depth, end - area.k);
+  }
   while (area.depth > 0) {
     Area next = area;
     next.k += area.depth, next.depth = min(cut.depth, end - next.k);
@@ -102,8 +124,9 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
       stream(o, area, t, w->sum, &w->buffers);
     } else {
       const Area then = next.depth > 0 ? next : last_item ? Area{} : first_area(cut, item + 1);
-      const Ahead fetched[2] = {cut.far_a && then.col == 0 ? ahead_a(o, then) : Ahead{},
-                                cut.far_b ? ahead_b(o, then) : Ahead{}};
+      const bool whole = call.depth_end == 0;
+      const Ahead fetched[2] = {whole && cut.far_a && then.col == 0 ? ahead_a(o, then) : Ahead{},
+                                whole && cut.far_b ? ahead_b(o, then) : Ahead{}};
       multiply(o, area, t, fetched, &w->buffers);
     }
     t.sum = Sum::add;
@@ -151,9 +174,14 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   }
 }
 
+static int64_t depth(const Instruction& in) {
+  const Cut c = cut(in);
+  return c.along_rows ? c.split_depth : 0;
+}
+
 #if DLCORE_UNIT
 
-static const KernelEntry fma_product_entry = {phases, items, scratch, run};
+static const KernelEntry fma_product_entry = {phases, items, scratch, run, depth};
 extern const KernelEntry unit_product_entry;  // unit/product.cpp
 
 static const KernelEntry& entry_of(const Instruction& in) {
@@ -165,7 +193,8 @@ const KernelEntry product_entry = {[](const Instruction& in) { return entry_of(i
                                    [](const Instruction& in) { return entry_of(in).scratch(in); },
                                    [](const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
                                      entry_of(*call.instruction).run(call, phase, begin, end, workspace);
-                                   }};
+                                   },
+                                   [](const Instruction& in) { return entry_of(in).depth(in); }};
 
 // From so many rows and columns together, m n / (m + n), and from so much depth, the unit pays for packing A and B.
 // Computed from 0.5 ns to pack an element of a plane and the rates 226 (multiply-adds), 430, 815 and 1800 GFLOP/s of a
@@ -180,7 +209,7 @@ int32_t product_terms(Precision precision, int64_t m, int64_t n, int64_t k) {
 
 #else
 
-const KernelEntry product_entry = {phases, items, scratch, run};
+const KernelEntry product_entry = {phases, items, scratch, run, depth};
 
 int32_t product_terms(Precision, int64_t, int64_t, int64_t) { return 0; }
 

@@ -15,7 +15,7 @@ class Op:
 
     kernel: str | None = None
     stage: str | None = None
-    rowwise = True  # row chunk i of the result needs only row chunk i of the (row-shaped) operands
+    rowwise = True  # row chunk i of the result needs only row chunk i of the (row-shaped) operands; sums are merged at the end
     operands = ""
     signature: dict[str, str] = {}
 

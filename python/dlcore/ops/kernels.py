@@ -95,7 +95,6 @@ class LayerNormBackward(Op):
 
     kernel = "layer_norm_backward"
     operands = "dy x gamma? mean rstd dgamma>? dbeta>?"
-    rowwise = False
 
 
 class SoftmaxCrossEntropy(Op):
@@ -103,7 +102,6 @@ class SoftmaxCrossEntropy(Op):
 
     kernel = "softmax_cross_entropy"
     operands = "logits target weight? class_weight? metrics!"
-    rowwise = False
 
 
 class ElementLoss(Op):
@@ -111,7 +109,6 @@ class ElementLoss(Op):
 
     kernel = "loss"
     operands = "prediction target weight? metrics!"
-    rowwise = False
 
 
 class GradScale(Op):

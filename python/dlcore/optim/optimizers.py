@@ -230,9 +230,9 @@ class Adam(Optimizer):
         return {"momentum": self.beta1, "beta2": self.beta2, "eps": self.eps}
 
     def row(self, update, updates_per_epoch):
-        t = update + 1
-        corrections = {"correction1": 1 - self.beta1**t, "correction2": 1 - self.beta2**t}
-        return {**super().row(update, updates_per_epoch), **corrections}
+        row, t = super().row(update, updates_per_epoch), update + 1
+        row["correction1"], row["correction2"] = 1 - self.beta1**t, 1 - self.beta2**t
+        return row
 
 
 class AdamW(Adam):

@@ -17,8 +17,8 @@ def listing(sections: list[tuple[str, Section]], offset_of, bytes_of, arenas: di
             lines.append(f"-- {part} --")
             name = part
         for i, node in enumerate(section.nodes):
-            bar = "|" if section.outer and len(section.nodes) > 1 else " "
-            mode = "serial" if section.serial else f"chunks {section.outer}" if section.outer else ""
+            bar = "|" if section.block_rows and len(section.nodes) > 1 else " "
+            mode = "serial" if section.serial else _blocks(section) if section.block_rows else ""
             number += 1
             text = f"{number:3d}{bar} {_node(node, offset_of)}"
             lines.append(f"{text:<118s} {bytes_of(node):>10,d} B {flops(node):>12,.0f} flop  {mode if i == 0 else ''}".rstrip())
@@ -26,6 +26,11 @@ def listing(sections: list[tuple[str, Section]], offset_of, bytes_of, arenas: di
     lines.append(f"arenas: {total}")
     lines.append(f"calls {counts['calls']}, bytes {counts['bytes']:,d}, flops {counts['flops']:,.0f}")
     return "\n".join(lines)
+
+
+def _blocks(section: Section) -> str:
+    kept = f", {section.row_bytes:,d} B of a row kept" if section.local else ""
+    return f"blocks of {section.block_rows} rows{kept}"
 
 
 def _node(node: Node, offset_of) -> str:

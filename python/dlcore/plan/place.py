@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..graph import Value
+from ..ops import Pointwise
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,42 @@ class Block:
 
 
 ALIGNMENT = 64
+FIXED = ("parameter", "gradient", "table", "constant")  # kinds of values that outlive the plan's run
 
 
-def lifetimes(nodes, size_of, scratch_of) -> list[Block]:
-    """Blocks of the temporaries of a node list and of the kernels' own scratch (key: the node)."""
+def in_place(nodes, kept: Container[Value] = ()) -> dict[Value, Value]:
+    """Values that lie where their only reader, a pointwise kernel, stores its result: each with that result.
+
+    A kernel that goes element by element has read a block before it writes it. Values in ``kept`` stay where they are.
+    """
+    readers: dict[Value, list] = defaultdict(list)
+    maker = {v: node for node in nodes for v in node.writes()}
+    for node in nodes:
+        for v in node.reads():
+            readers[v].append(node)
+    found: dict[Value, Value] = {}
+    for node in reversed(nodes):
+        v = node.operands.get("x")
+        if node.op is not Pointwise or v.kind != "temporary" or readers[v] != [node] or v in kept:
+            continue
+        stored = [w for w in node.writes() if w.shape == v.shape and w.kind not in FIXED and w not in kept]
+        if stored and maker[v].section == node.section:
+            found[v] = found.get(stored[-1], stored[-1])
+    return found
+
+
+def lifetimes(nodes, size_of, scratch_of, places: Mapping[Value, Value] | None = None) -> list[Block]:
+    """Blocks of the temporaries of a node list and of the kernels' own scratch (key: the node).
+
+    ``places``: as `in_place` finds them.
+    """
+    places = places or {}
     first: dict[Value, int] = {}
     last: dict[Value, int] = {}
     blocks = []
     for i, node in enumerate(nodes):
         for v in [*node.writes(), *node.updates(), *node.reads()]:
+            v = places.get(v, v)
             if v.kind == "temporary":
                 first.setdefault(v, i)
                 last[v] = i

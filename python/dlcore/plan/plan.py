@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..graph import Node, Value
+from ..ops import Product
+from .depth_first import sections
 from .listing import listing
-from .place import Block, lifetimes, place
-from .precision import precision_line, terms_of
+from .place import Block, in_place, lifetimes, place
+from .precision import precision_line
 from .record import Lowering, instruction_bytes
-from .sections import Section, cut, flops
+from .sections import Section, flops
 
 TABLE_OFFSETS = {"counters": 0, "metrics": 64, "grad_scale": 128}
 TABLE_BYTES = 192
@@ -56,7 +58,10 @@ class Plan:
         self.constants = self._pack_constants(nodes)
         own = {n: backend.scratch(self._lowering.instruction(n)) for n in nodes}
         self.parts = tuple(dict.fromkeys(n.section for n in nodes))
-        self.sections = [(part, s) for part in self.parts for s in _cut([n for n in nodes if n.section == part], own, record)]
+        self.sections = [(part, s) for part in self.parts for s in self._cut(nodes, part, own)]
+        self._lowering.local = {v: (at, s.row_bytes) for _, s in self.sections for v, at in s.local.items()}
+        ordered = [n for _, s in self.sections for n in s.nodes]
+        self._lowering.places = in_place(ordered, self._lowering.local)
         self.blocks = self._blocks(own, replay)
         self._offsets, self.scratch_bytes = place(self.blocks)
         self.instructions = {n: self._lower(n, own[n]) for _, s in self.sections for n in s.nodes}
@@ -91,6 +96,7 @@ class Plan:
         return f"{lines}\n{precision_line(self.instructions, self._backend, self.precision)}"
 
     def _offset(self, value: Value) -> int:
+        value = self._lowering.places.get(value, value)
         if value.kind == "temporary":
             return self._offsets.get(value, 0)
         if value.kind in ("parameter", "gradient"):
@@ -117,31 +123,33 @@ class Plan:
         for _, section in self.sections:
             start, count = len(nodes), len(section.nodes)
             for i in range(start, start + count):
-                first.append(start if section.outer else i)
-                last.append(start + count - 1 if section.outer else i)
+                first.append(start if section.block_rows else i)
+                last.append(start + count - 1 if section.block_rows else i)
             nodes.extend(section.nodes)
-        blocks = lifetimes(nodes, lambda v: v.elements * self._lowering.itemsize(v), own.__getitem__)
+        blocks = lifetimes(nodes, lambda v: v.elements * self._lowering.itemsize(v), own.__getitem__, self._lowering.places)
+        blocks = [b for b in blocks if b.key not in self._lowering.local]
         again = len(nodes) - sum(n.section == self.parts[-1] for n in nodes) if replay else len(nodes)
         end = {b.key: len(nodes) - 1 if b.first < again <= b.last else last[b.last] for b in blocks}
         return [replace(b, first=first[b.first], last=end[b.key]) for b in blocks]
+
+    def _cut(self, nodes: list[Node], part: str, own) -> list[Section]:
+        inside = [n for n in nodes if n.section == part]
+        if not self._recorded:
+            return [Section((n,)) for n in inside]
+        phases = {n: 1 if own[n] == 0 and not any(s.op.reduces for s in n.chain) else 2 for n in inside}
+        depths = {n: self._backend.depth(self._lowering.instruction(n)) for n in inside if n.op is Product}
+        elsewhere = {v for n in nodes if n.section != part for v in n.reads()}
+        return sections(inside, phases, depths, elsewhere, self._lowering.itemsize)
 
     def _lower(self, node: Node, scratch_bytes: int):
         return self._lowering.instruction(node, (self._offsets[node], scratch_bytes) if scratch_bytes else None)
 
     def _record(self, part: str, record: bool) -> list:
-        sections = [([self.instructions[n] for n in s.nodes], s.serial, s.outer) for name, s in self.sections if name == part]
+        sections = [
+            ([self.instructions[n] for n in s.nodes], s.serial, s.block_rows, s.row_bytes)
+            for name, s in self.sections
+            if name == part
+        ]
         if record:
             return [self._backend.record(sections)] if sections else []
         return [self._backend.record([s]) for s in sections]
-
-
-def _cut(nodes, own, record: bool) -> list[Section]:
-    if not record:
-        return [Section((n,), False, 0) for n in nodes]
-
-    def phases(node: Node) -> int:
-        """1 where the items of one phase are row chunks; those of a product from bf16 terms are larger panels."""
-        alone = own[node] == 0 and not terms_of(node) and not any(s.op.reduces for s in node.chain)
-        return 1 if alone else 2
-
-    return cut(nodes, phases)

@@ -31,6 +31,8 @@ class Lowering:
 
     def __init__(self, backend, arenas: dict[str, int], offset_of: Callable[[Value], int]):
         self.backend, self.arenas, self.offset_of = backend, arenas, offset_of
+        self.local: dict[Value, tuple[int, int]] = {}  # (offset, bytes of a row) of values of which a block is kept
+        self.places: dict[Value, Value] = {}  # values that lie where another one does
         self.real = "f32" if backend.real == "float32" else "f64"
 
     def itemsize(self, value: Value) -> int:
@@ -39,9 +41,14 @@ class Lowering:
     def view(self, value: Value | None) -> _core.View:
         if value is None:
             return ABSENT
+        value = self.places.get(value, value)
+        dtype = self.real if value.dtype == "real" else value.dtype
+        if value in self.local:
+            offset, row_bytes = self.local[value]
+            ld = row_bytes // ITEM[dtype]
+            return _core.View(_core.LOCAL_ARENA, dtype, rows=value.rows, cols=value.cols, ld=ld, offset=offset)
         return _core.View(
-            arena=self.arenas.setdefault(value.arena, len(self.arenas)),
-            dtype=self.real if value.dtype == "real" else value.dtype,
+            arena=self.arenas.setdefault(value.arena, len(self.arenas)), dtype=dtype,
             layout=value.layout, rows=value.rows, cols=value.cols, ld=value.cols if value.ld is None else value.ld,
             step=value.step, offset=self.offset_of(value),
         )  # fmt: skip

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from .. import ops
-from ..graph import Node
-from .precision import product_shape
+from ..graph import Node, Value
+from .precision import product_shape, terms_of
 
 CHUNK_ROWS = 64
 # Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.
@@ -20,12 +21,17 @@ ELEMENT_NS = 0.15
 
 @dataclass(frozen=True)
 class Section:
-    """Nodes in order. ``outer`` = 0: one after another, each over all its items; else the number of row chunks that run
-    through all nodes without a barrier. ``serial``: on one thread."""
+    """Nodes that run without a barrier between them.
+
+    ``block_rows`` = 0: one after another, each over all its items; else blocks of so many rows go through all nodes.
+    ``local``: byte offsets of values of which only a block is kept, in rows of ``row_bytes``. ``serial``: on one thread.
+    """
 
     nodes: tuple[Node, ...]
-    serial: bool
-    outer: int
+    serial: bool = False
+    block_rows: int = 0
+    local: Mapping[Value, int] = field(default_factory=dict)
+    row_bytes: int = 0
 
 
 def flops(node: Node) -> float:
@@ -51,33 +57,34 @@ def estimate_ns(node: Node) -> float:
     return base + elements * sum(STAGE_NS.get(s.op.stage, ELEMENT_NS) for s in node.chain)
 
 
-def cut(nodes: list[Node], phases) -> list[Section]:
-    """Sections of a node list; ``phases(node)`` is the number of phases its kernel takes."""
+def cut(nodes: list[Node], phases: Mapping[Node, int]) -> list[Section]:
+    """Sections of a node list; ``phases``: those that a node's kernel takes."""
     parts: list[Section] = []
     for chunks, run in groupby(nodes, key=lambda n: _row_chunks(n, phases)):
         group = tuple(run)
         if chunks > 1 and len(group) > 1 and sum(map(estimate_ns, group)) >= SERIAL_NS:
-            parts.append(Section(group, False, chunks))
+            parts.append(Section(group, block_rows=CHUNK_ROWS))
         else:
             for serial, same in groupby(group, key=lambda n: estimate_ns(n) < SERIAL_NS):
-                parts.append(Section(tuple(same), serial, 0))
-    return _merge_serial(parts)
+                parts.append(Section(tuple(same), serial))
+    return merge_serial(parts)
 
 
 def _row_chunks(node: Node, phases) -> int:
     """Row chunks of a node whose chunk i needs only chunk i of its inputs; 0 for every other node."""
-    if not node.op.rowwise or phases(node) != 1 or node.value is None:
+    if not node.op.rowwise or phases[node] != 1 or node.value is None or terms_of(node):
         return 0
     if node.op is ops.Product and int(node.numbers[0]) == ops.ROLE_TN:
         return 0
     return -(-node.value.rows // CHUNK_ROWS)
 
 
-def _merge_serial(parts: list[Section]) -> list[Section]:
+def merge_serial(parts: list[Section]) -> list[Section]:
+    """Neighbours that one thread runs anyway, in one section."""
     merged: list[Section] = []
     for part in parts:
         if merged and part.serial and merged[-1].serial:
-            merged[-1] = Section(merged[-1].nodes + part.nodes, True, 0)
+            merged[-1] = Section(merged[-1].nodes + part.nodes, serial=True)
         else:
             merged.append(part)
     return merged

@@ -5,35 +5,75 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import _core
 from ..plan import Batch, Source, evaluation, finish, prediction
 from ..plan.plan import TABLE_OFFSETS
 from .inputs import Rows
 
-ROWS = 1024  # of one call: sixteen row chunks run through the whole net
+ROWS = 4096  # of one call
+LEAST_ROWS, VALUES = 1024, 1 << 22  # fewer rows where layers are wide: so many values of the widest
 
 
-def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
-    """Outputs (rows, out_features) of checked rows, or their softmax."""
-    out = np.empty((len(x), net.out_features), net.dtype)
-    for start in range(0, len(x), ROWS):
-        part = x[start : start + ROWS]
-        batch = Batch(len(part), Source.of(part), **net.input_affine())
+def call_rows(net) -> int:
+    """Rows of one call: its values take some megabytes, however wide the net."""
+    widest = max((p.matrix_shape[1] for p in net.store.named.values()), default=1)
+    return max(LEAST_ROWS, min(ROWS, VALUES // widest))
 
-        def build(batch=batch):
+
+class Forward:
+    """The outputs (or their softmax) of arrays of one shape, dtype and strides: what can be done once is done here."""
+
+    def __init__(self, net, x: np.ndarray, softmax: bool):
+        batch = Batch(len(x), Source.of(x), **net.input_affine())
+
+        def build():
             trace, targets = prediction(net.layer, batch, softmax)
             return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
 
         plan = net.plans.get(("predict", net.precision, batch, softmax), build)
-        net.tables.view(np.int64)[2] = 0
-        arenas = {**net.arenas(), "x": part, "out": out[start : start + ROWS], "scratch": net.scratch(plan.scratch_bytes)}
-        plan.run(arenas, threads=net.threads)
+        self.shape, self.input = (len(x), net.out_features), net.input
+        arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, net.dtype)}
+        arenas["scratch"] = net.scratch(plan.scratch_bytes)
+        self.counters = memoryview(net.tables.view(np.int64))
+        self.x, self.out = plan.arenas.index("x"), plan.arenas.index("out")
+        (self.prepared,) = [net.backend.prepare(call, plan.bases(arenas)) for call in plan.calls_of([(("gradients",), 1)])]
+
+    def accepts(self, net, x) -> bool:
+        """Use this array from now on, unless something about it is new or to be refused."""
+        return self.input is net.input and self.prepared.accept(self.x, x)
+
+    def run(self, threads: int, out: np.ndarray) -> None:
+        self.prepared.set(self.out, out)
+        self.counters[_core.COUNTER["position"]] = 0
+        self.prepared.run(threads)
+
+
+def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
+    """Outputs (rows, out_features) of checked rows, or their softmax."""
+    out, rows = np.empty((len(x), net.out_features), net.dtype), call_rows(net)
+    for start in range(0, len(x), rows):
+        part = x[start : start + rows]
+        found = net.forwards.get(softmax)
+        if found is None or not found.accepts(net, part):
+            found = net.forwards[softmax] = Forward(net, part, softmax)
+        found.run(net.threads, out[start : start + rows])
+    return out
+
+
+def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
+    """`forward` of an array like the one before, checked on the way; None where it is of another kind or not plain."""
+    found = net.forwards.get(softmax)
+    if found is None or not found.accepts(net, x):
+        return None
+    out = np.empty(found.shape, net.dtype)
+    found.run(net.threads, out)
     return out
 
 
 def metrics(net, rows: Rows, loss) -> dict:
     """Loss, number of rows and, for classification, accuracy over checked rows."""
     _take_metrics(net.tables)
-    size = min(ROWS, len(rows))
+    size = min(call_rows(net), len(rows))
     whole, rest = divmod(len(rows), size)
     for start, count, each in ((0, whole, size), (whole * size, 1, rest)):
         if not each:

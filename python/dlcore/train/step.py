@@ -96,12 +96,10 @@ class Step:
             Other shapes than compiled for, labels out of range, non-finite values.
         """
         bound = self._bound
-        if bound is None or not bound.takes(x, y, sample_weight):
+        if bound is None or not bound.accepts(x, y, sample_weight):
             x, y, sample_weight = self._checked(x, y, sample_weight)
             bound = self._bound = _Bound(self, x, y, sample_weight, self._options)
-        else:
-            bound.check_values(x, y, sample_weight)
-        return bound.run(x, y, sample_weight)
+        return bound.run()
 
     def _checked(self, x, y, weight):
         net = self.training.net
@@ -112,58 +110,46 @@ class Step:
         return x, y, inputs.weights("step", weight, len(x))
 
 
-def _kind(array):
-    return None if array is None else (array.shape, array.dtype, array.strides)
-
-
 class _Bound:
     """A step bound to arrays of one shape, dtype and strides: what can be done once is done here."""
 
     def __init__(self, step: Step, x, y, weight, options):
         training, net = step.training, step.training.net
         self.step, self.training, self.net = step, training, net
-        self.kinds = (_kind(x), _kind(y), _kind(weight))
         batch = Batch(len(x), *(None if a is None else Source.of(a) for a in (x, y, weight)), **net.input_affine())
         self.plan = training.plan(batch, **options)
-        self.hyper, self.results = hyper_row({}), np.zeros(_core.RESULTS)
-        self.tables, self.scratch = net.tables, net.scratch(self.plan.scratch_bytes)
-        self.counters = self.tables.view(np.int64)[: _core.COUNTERS]
-        given = {"x": x, "y": y, "weight": weight, "hyper": self.hyper, "results": self.results}
-        bases = self.plan.bases(training.arenas(**given, tables=self.tables, scratch=self.scratch))
-        calls = self.plan.calls_of([(("gradients", "update"), 1)])
-        self.prepared = [net.backend.prepare(call, bases) for call in calls]
-        self.at = {name: i for i, name in enumerate(self.plan.arenas)}
-        self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else None
+        hyper, results = hyper_row({}), np.zeros(_core.RESULTS)
+        tables, scratch = net.tables, net.scratch(self.plan.scratch_bytes)
+        given = {"x": x, "y": y, "weight": weight, "hyper": hyper, "results": results}
+        bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
+        self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
+        self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
+        self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
         self.columns = [(name, _core.HYPER_INDEX[name]) for name in training.optimizer.row(0, 1)]
+        # Views of memory: a number goes in and out of them in a third of an ndarray's time.
+        self.hyper, self.results = memoryview(hyper), memoryview(results)
+        self.counters = memoryview(tables.view(np.int64)[: _core.COUNTERS])
 
-    def takes(self, x, y, weight) -> bool:
-        if type(x) is not np.ndarray or type(y) is not np.ndarray or not isinstance(weight, (np.ndarray, type(None))):
+    def accepts(self, x, y, weight) -> bool:
+        """Use these arrays from now on, unless something about them is new or to be refused."""
+        if (weight is not None) != (len(self.at) == 3):
             return False
-        return self.kinds == (_kind(x), _kind(y), _kind(weight))
+        for prepared in self.prepared:
+            if not (prepared.accept(self.at[0], x) and prepared.accept(self.at[1], y, self.classes)):
+                return False
+            if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x))):
+                return False
+        return True
 
-    def check_values(self, x, y, weight) -> None:
-        """What may differ between arrays of one kind."""
-        for array, name in ((x, "x"), (y, "y")):
-            if array.dtype.kind == "f" and not inputs.is_finite(array):
-                inputs.require_finite(f"step: {name}", array)
-        if self.classes is not None and y.shape[-1:] != (self.classes,):
-            inputs.classes("step", y, self.classes)
-        if weight is not None:
-            inputs.weights("step", weight, len(x))
-
-    def run(self, x, y, weight) -> float:
-        training, net = self.training, self.net
+    def run(self) -> float:
+        training, hyper, counters = self.training, self.hyper, self.counters
         row = training.optimizer.row(training.updates, self.step.updates_per_epoch)
         for name, column in self.columns:
-            self.hyper[column] = row[name]
-        self.counters[:4] = (training.draws, 0, 0, net.seed)
+            hyper[column] = row[name]
+        counters[0], counters[1], counters[2], counters[3] = training.draws, 0, 0, self.net.seed
         for prepared in self.prepared:
-            prepared.set(self.at["x"], x)
-            prepared.set(self.at["y"], y)
-            if weight is not None:
-                prepared.set(self.at["weight"], weight)
-            prepared.run(net.threads)
+            prepared.run(self.net.threads)
         training.updates += 1
         training.draws += 1
-        loss, weights = self.results[:2].tolist()
-        return loss / weights if weights else 0.0
+        weights = self.results[1]
+        return self.results[0] / weights if weights else 0.0

@@ -240,6 +240,8 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   }
 }
 
-extern const KernelEntry unit_product_entry = {phases, items, scratch, run};
+static int64_t depth(const Instruction&) { return NEITHER; }  // items are panels of rows
+
+extern const KernelEntry unit_product_entry = {phases, items, scratch, run, depth};
 
 DLCORE_END

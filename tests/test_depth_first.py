@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth first: which runs of nodes it takes, what it keeps of them, and that no bit depends on it."""
+
+import numpy as np
+import pytest
+
+import dlcore as dl
+from dlcore.ops import ROLE_TN, Product
+from dlcore.plan import depth_first
+from instructions import assert_same_bits
+
+
+def narrow(width=32, outputs=3):
+    return [
+        dl.Linear(5, width), dl.GELU(), dl.Dropout(0.2), dl.Linear(width, width), dl.LayerNorm(width), dl.Tanh(),
+        dl.Residual(dl.Sequential(dl.Linear(width, width), dl.ReLU())), dl.Linear(width, outputs),
+    ]  # fmt: skip
+
+
+def batch(rows, outputs=3):
+    rng = np.random.default_rng(rows)
+    return rng.normal(size=(rows, 5)).astype(np.float32), rng.integers(0, outputs, size=rows)
+
+
+def trained(rows, threads=1, steps=3, dtype="float32", **options):
+    net = dl.Net(narrow(), seed=4, threads=threads, dtype=dtype)
+    step = net.compile(dl.SoftmaxCrossEntropy(), dl.Adam(0.01), batch_size=rows, **options)
+    x, y = batch(rows)
+    losses = [step(x, y) for _ in range(steps)]
+    return losses, list(net.parameters.values()), step.plan
+
+
+def blocks(plan):
+    return [s for _, s in plan.sections if s.local]
+
+
+@pytest.mark.parametrize("rows", [1024, 1500, 5003])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_depth_first_has_the_bits_of_layer_by_layer(monkeypatch, rows, dtype):
+    losses, parameters, plan = trained(rows, fuse=False, record=False, dtype=dtype)
+    assert not blocks(plan)
+    monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    for threads in (1, 2, 3):
+        for fuse in (True, False):
+            found, values, plan = trained(rows, threads, fuse=fuse, dtype=dtype)
+            assert blocks(plan) and found == losses
+            for value, expected in zip(values, parameters, strict=True):
+                assert_same_bits(value, expected)
+
+
+@pytest.mark.parametrize("rows", [65, 1000, 4097])
+def test_prediction_depth_first_has_the_bits_of_layer_by_layer(monkeypatch, rows):
+    x, _ = batch(rows)
+    expected = dl.Net(narrow(), seed=4).predict(x)
+    monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    assert_same_bits(dl.Net(narrow(), seed=4, threads=2).predict(x), expected)
+
+
+def test_a_whole_training_step_without_batch_statistics_is_one_section():
+    *_, plan = trained(32768)
+    (section,) = blocks(plan)
+    gradients = [s for part, s in plan.sections if part == "gradients"]
+    outside = {n.op.__name__ for s in gradients if s is not section for n in s.nodes}
+    assert outside <= {"Pack", "Tick"}
+    assert section.block_rows * section.row_bytes <= 1 << 20
+    assert plan.scratch_bytes < 32768 * 32 * 4
+
+
+def test_batch_statistics_end_a_section(monkeypatch):
+    monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
+    net = dl.Net([dl.Linear(5, 32), dl.BatchNorm(32), dl.ReLU(), dl.Linear(32, 32), dl.ReLU(), dl.Linear(32, 3)], seed=4)
+    step = net.compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.01), batch_size=2048)
+    step(*batch(2048))
+    found = blocks(step.plan)
+    names = [[n.op.__name__ for n in s.nodes] for s in found]
+    assert len(found) >= 2 and not any("MomentsFinish" in n or "NormBackwardFinish" in n for n in names)
+
+
+def test_small_batches_are_left_layer_by_layer():
+    *_, plan = trained(512)
+    assert not blocks(plan)
+
+
+def test_a_wide_weight_gradient_stays_outside():
+    net = dl.Net([dl.Linear(512, 512), dl.ReLU(), dl.Linear(512, 512)], seed=0)
+    step = net.compile(dl.MeanSquaredError(), dl.SGD(0.01), batch_size=2048)
+    x = np.ones((2048, 512), np.float32)
+    step(x, x)
+    gradients = [n for s in blocks(step.plan) for n in s.nodes if n.op is Product and n.numbers[0] == ROLE_TN]
+    assert not gradients
+
+
+def test_the_listing_says_what_is_kept():
+    *_, plan = trained(32768)
+    assert f"blocks of {blocks(plan)[0].block_rows} rows, {blocks(plan)[0].row_bytes:,d} B of a row kept" in str(plan)
