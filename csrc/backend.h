@@ -161,16 +161,17 @@ struct Call {
   int64_t depth_begin, depth_end;  // rows of the depth to take, where items are cut along it; 0, 0: all
 };
 
+constexpr int64_t NEITHER = -1;  // of KernelEntry::depth
+
 // One kernel of a backend that runs on host threads. Phases are separated by barriers; items of a phase are independent
 // and a function of the shapes alone.
-constexpr int64_t NEITHER = -1;
 struct KernelEntry {
   int32_t (*phases)(const Instruction&);
   int64_t (*items)(const Instruction&, int32_t phase);
   int64_t (*scratch)(const Instruction&);  // bytes
   void (*run)(const Call&, int32_t phase, int64_t begin, int64_t end, char* workspace);
   // Where items of phase 0 are cut along the depth of a product: rows of it that an item takes; 0: all. Else items are
-  // chunks of rows; NEITHER: nor that.
+  // chunks of rows, or NEITHER.
   int64_t (*depth)(const Instruction&) = nullptr;
 };
 

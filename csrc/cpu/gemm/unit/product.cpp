@@ -220,7 +220,9 @@ static int64_t scratch(const Instruction& in) {
 
 static void multiply_items(const Call& call, const UnitCut& c, int64_t begin, int64_t end, Workspace* w) {
   MatrixUnit unit;
+  unit.begin();
   for (int64_t i = begin; i < end; ++i) run_item(call, c, i, w, unit);
+  unit.end();
 }
 
 static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {

@@ -22,10 +22,10 @@ static_assert(sizeof(TileConfiguration) == 64, "");
 alignas(64) static const TileConfiguration TILES = {
     1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
-// The calling thread's tiles, while it lives.
+// The calling thread's tiles, between begin and end; a destructor would bring the tables of exceptions.
 struct MatrixUnit {
-  MatrixUnit() { __asm__ volatile("ldtilecfg %0" : : "m"(TILES) : "memory"); }
-  ~MatrixUnit() { __asm__ volatile("tilerelease" : : : "memory"); }
+  void begin() { __asm__ volatile("ldtilecfg %0" : : "m"(TILES) : "memory"); }
+  void end() { __asm__ volatile("tilerelease" : : : "memory"); }
 
   template <int sum>
   void clear() {
@@ -51,6 +51,9 @@ struct MatrixUnit {
 struct MatrixUnit {
   real sums[4][SIDE][SIDE];
   const real* words[8];
+
+  void begin() {}
+  void end() {}
 
   template <int sum>
   void clear() {
