@@ -16,12 +16,14 @@
   extern const KernelEntry* const kernel_table[];                             \
   extern const Traits traits;                                                 \
   Layout operand_layout(Role, int64_t m, int64_t n, int64_t k);               \
+  int32_t product_terms(Precision, int64_t m, int64_t n, int64_t k);          \
   double fma_probe(int64_t rounds, double* sink);                             \
   void read_probe(const char* p, int64_t bytes, int64_t times, double* sink); \
   }                                                                           \
   }
-#define DLCORE_KERNELS(isa) \
-  {cpu::isa::kernel_table, &cpu::isa::traits, cpu::isa::operand_layout, cpu::isa::fma_probe, cpu::isa::read_probe}
+#define DLCORE_KERNELS(isa)                                                \
+  {cpu::isa::kernel_table,  &cpu::isa::traits,   cpu::isa::operand_layout, \
+   cpu::isa::product_terms, cpu::isa::fma_probe, cpu::isa::read_probe}
 
 namespace dlcore {
 
@@ -33,6 +35,12 @@ DLCORE_DECLARE(avx2_f64)
 DLCORE_DECLARE(avx512_f32)
 DLCORE_DECLARE(avx512_f64)
 #endif
+#if DLCORE_AMX
+DLCORE_DECLARE(amx_f32)
+#endif
+#if DLCORE_STANDIN
+DLCORE_DECLARE(standin_f32)
+#endif
 
 namespace {
 
@@ -42,9 +50,23 @@ struct InstructionSet {
   HostKernels f32, f64;
 };
 
-// From plain to best.
+// From plain to best; first those that are taken by name only: a set for tests, and amx, as it has not run yet on a
+// processor that has it.
 const std::vector<InstructionSet>& compiled_sets() {
   static const std::vector<InstructionSet> sets = {
+#if DLCORE_STANDIN
+#if defined(__x86_64__)
+      {"standin", {"avx2", "fma", "f16c"}, DLCORE_KERNELS(standin_f32), DLCORE_KERNELS(avx2_f64)},
+#else
+      {"standin", {}, DLCORE_KERNELS(standin_f32), DLCORE_KERNELS(baseline_f64)},
+#endif
+#endif
+#if DLCORE_AMX
+      {"amx",
+       {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "amx_tile", "amx_bf16"},
+       DLCORE_KERNELS(amx_f32),
+       DLCORE_KERNELS(avx512_f64)},
+#endif
       {"baseline", {}, DLCORE_KERNELS(baseline_f32), DLCORE_KERNELS(baseline_f64)},
 #if defined(__x86_64__)
       {"avx2", {"avx2", "fma", "f16c"}, DLCORE_KERNELS(avx2_f32), DLCORE_KERNELS(avx2_f64)},
@@ -60,7 +82,8 @@ const std::vector<InstructionSet>& compiled_sets() {
 bool runs_here(const InstructionSet& set) {
   const std::vector<std::string>& present = instruction_sets();
   return std::all_of(set.needs.begin(), set.needs.end(), [&](const char* need) {
-    return std::find(present.begin(), present.end(), need) != present.end();
+    if (std::find(present.begin(), present.end(), need) == present.end()) return false;
+    return std::string(need) != "amx_tile" || tiles_permitted();
   });
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract between the planner (Python) and the kernels (cpu/, cuda/): plain data and six methods.
+// The contract between the planner (Python) and the kernels (cpu/, cuda/): plain data and seven methods.
 //
 // A View is a block of memory without a pointer; a Stage is one step of a chain; an Instruction is a kernel with
 // its views, chain and numbers; a Section is a run of instructions over one outer range without a barrier inside;
@@ -23,7 +23,11 @@ enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u6
 // row_major: element (r, c) at r * ld + c * step.
 // strips:    a (k, n) operand of a product in strips of ld columns, [ceil(n / ld)][k][ld], short strips padded with
 // zeros.
-enum class Layout : int32_t { row_major, strips };
+// planes:    a (k, n) operand of a product as the sum of ld bf16 parts, in the order of a matrix unit:
+// [ceil(n / PLANE_STEP)][ceil(k / PLANE_STEP)][ld][2][16][16][2], the last three pairs of rows, columns, rows of a
+// pair; absent elements are zero.
+enum class Layout : int32_t { row_major, strips, planes };
+constexpr int64_t PLANE_STEP = 32;
 
 struct View {
   int32_t arena;  // index into the bases given to run; -1: absent
@@ -63,12 +67,20 @@ struct Stage {
   double numbers[4];  // activation constants in 0..2
 };
 
+// How products are made, where the real is f32: float32 errs no more than multiply-adds in f32, bf16x3 by at most 1e-5
+// and bf16 by 4e-3 of the result's norm, on normal data.
+enum class Precision : int32_t { float32, bf16x3, bf16 };
+// A product of so many terms sums products of bf16 parts of its operands; 0: multiply-adds of the real type. The planes
+// that hold the parts, by terms; 0: no such product.
+constexpr int32_t PLANES_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
+
 enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, input gradient, weight gradient
 
 // Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
-  product,                // [A, B] numbers [role]; chain: C (m, n). B row major, or strips of (k, n) with role nn, tn
+  product,                // [A, B] numbers [role, terms?]; chain: C (m, n). B row major, or with role nn, tn strips of
+                          // (k, n), of 0 terms, or planes
   pointwise,              // [x]; chain: x
   pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T
   gather,                 // [data, order?, counters]; chain: row order[position + r] of data, converted to real
@@ -149,6 +161,8 @@ struct Call {
   int64_t depth_begin, depth_end;  // rows of the depth to take, where items are cut along it; 0, 0: all
 };
 
+constexpr int64_t NEITHER = -1;  // of KernelEntry::depth
+
 // One kernel of a backend that runs on host threads. Phases are separated by barriers; items of a phase are independent
 // and a function of the shapes alone.
 struct KernelEntry {
@@ -157,7 +171,7 @@ struct KernelEntry {
   int64_t (*scratch)(const Instruction&);  // bytes
   void (*run)(const Call&, int32_t phase, int64_t begin, int64_t end, char* workspace);
   // Where items of phase 0 are cut along the depth of a product: rows of it that an item takes; 0: all. Else items are
-  // chunks of rows.
+  // chunks of rows, or NEITHER.
   int64_t (*depth)(const Instruction&) = nullptr;
 };
 
@@ -176,6 +190,7 @@ struct Traits {
   const Formula* rules;
   const Formula* losses;
   int32_t activation_count, rule_count, loss_count;
+  const char* unit;  // that multiplies bf16: "amx", "stand-in"; nullptr: none
 };
 
 struct Recording;  // runtime/recording.h
@@ -194,6 +209,8 @@ class Backend {
   virtual void copy(char* to, const char* from, int64_t bytes) = 0;
   virtual int64_t scratch(const Instruction&) const = 0;
   virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand
+  // Terms of the fastest product that errs no more than the precision allows.
+  virtual int32_t terms(Precision, int64_t /*m*/, int64_t /*n*/, int64_t /*k*/) const { return 0; }
   virtual Recording* record(const Section*, int32_t count) = 0;
   virtual void run(const Program*, int32_t count, char* const* bases, int32_t threads) = 0;
 };

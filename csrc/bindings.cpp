@@ -49,7 +49,12 @@ void bind_constants(py::module_& m) {
   m.attr("STAGES") = tuple_of(STAGE_NAMES);
   m.attr("DTYPES") = tuple_of(DTYPE_NAMES);
   m.attr("LAYOUTS") = tuple_of(LAYOUT_NAMES);
+  m.attr("PRECISIONS") = tuple_of(PRECISION_NAMES);
   m.attr("ROLES") = tuple_of(ROLE_NAMES);
+  m.attr("PLANES") = py::dict();  // by terms
+  for (int32_t terms = 1; terms < int32_t(length(PLANES_OF_TERMS)); ++terms) {
+    if (PLANES_OF_TERMS[terms] > 0) m.attr("PLANES")[py::int_(terms)] = PLANES_OF_TERMS[terms];
+  }
   m.attr("CHUNK_ROWS") = CHUNK_ROWS;
   m.attr("LOCAL_ARENA") = LOCAL_ARENA;
   m.attr("LOCAL_BYTES") = LOCAL_BYTES;
@@ -360,6 +365,7 @@ void bind_backend(py::module_& m) {
       .def_property_readonly("name", [](const CoreBackend&) { return "cpu"; })
       .def_readonly("isa", &CoreBackend::isa)
       .def_readonly("real", &CoreBackend::real)
+      .def_property_readonly("unit", [](const CoreBackend& b) { return b.kernels.traits->unit; })
       .def_property_readonly("lanes", [](const CoreBackend& b) { return b.kernels.traits->lanes; })
       .def_property_readonly("strip", [](const CoreBackend& b) { return b.kernels.traits->strip; })
       .def_property_readonly("activations",
@@ -388,6 +394,12 @@ void bind_backend(py::module_& m) {
             return name_of(b.host.layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
           },
           "role"_a, "m"_a, "n"_a, "k"_a)
+      .def(
+          "terms",
+          [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth) {
+            return b.host.terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth);
+          },
+          "precision"_a, "m"_a, "n"_a, "k"_a)
       .def("record", &CoreBackend::record, "sections"_a)
       .def(
           "allocate",

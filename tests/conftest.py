@@ -27,6 +27,17 @@ def backend(isa, real):
     return instructions.backend(isa, real)
 
 
+UNITS = [isa for isa in _core.cpu_info()["available"] if instructions.backend(isa, "float32").unit]
+
+
+@pytest.fixture(params=UNITS or ["none"])
+def unit(request):
+    """A backend whose products can sum bf16 terms."""
+    if request.param == "none":
+        pytest.skip("no matrix unit here: build with -DDLCORE_TILES_STANDIN=ON")
+    return instructions.backend(request.param, "float32")
+
+
 @pytest.fixture(params=["cpu"])
 def device(request):
     return request.param

@@ -34,6 +34,7 @@ class Operand:
     dtype: str = ""  # of the view where NumPy has no such type
     in_place: bool = False  # the array's own memory, with its strides; not for results
     strip_cols: int = 0  # the array is (strips, k, ld): the strips of a (k, strip_cols) matrix
+    planes_of: tuple = ()  # the array is (strips * steps, planes, 1024), uint16: the planes of a (k, n) matrix
 
 
 @dataclass(eq=False)
@@ -53,6 +54,22 @@ def stage(kind, *, function=0, random_op=0, numbers=(), **operands):
 def activation(backend, name, constants=(), kind="activate", from_output=False, **operands):
     numbers = (*constants, 0, 0, 0)[:3]
     return stage(kind, function=backend.activations[name][0], numbers=(*numbers, from_output), **operands)
+
+
+def room_for_planes(k, n, planes):
+    """An operand that pack fills with the bf16 planes of a (k, n) matrix."""
+    array = np.full((-(-n // 32) * -(-k // 32), planes, 1024), 0xFFFF, np.uint16)
+    return Operand(array, dtype="bf16", planes_of=(k, n))
+
+
+def from_planes(operand):
+    """The bf16 parts of a (k, n) matrix, as float64 (planes, k, n), and the elements around it, to be zero."""
+    k, n = operand.planes_of
+    strips, planes = -(-n // 32), operand.array.shape[1]
+    parts = operand.array.reshape(strips, -1, planes, 2, 16, 16, 2)  # pairs of rows, columns, rows of a pair
+    whole = parts.transpose(2, 1, 4, 6, 0, 3, 5).reshape(planes, -1, 32 * strips)
+    values = (whole.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return values[:, :k, :n], np.concatenate([whole[:, k:].ravel(), whole[:, :, n:].ravel()])
 
 
 def strips_of(matrix, strip):
@@ -89,7 +106,7 @@ class Memory:
 
     def _copy(self, operand):
         array, item = operand.array, operand.array.itemsize
-        ld = array.shape[-1] + (0 if operand.strip_cols else GAP)
+        ld = array.shape[-1] + (0 if operand.strip_cols or operand.planes_of else GAP)
         strides = (array.shape[-2] * ld * item, ld * item, item)[-array.ndim :]
         offset = GUARD + item
         buffer = aligned(offset + strides[0] * array.shape[0] + GUARD)
@@ -101,6 +118,8 @@ class Memory:
         members, member_stride, shape = 1, 0, array.shape
         if operand.strip_cols:
             shape = (array.shape[1], operand.strip_cols)
+        elif operand.planes_of:
+            shape, ld = operand.planes_of, array.shape[1]
         elif array.ndim == 3:
             shape = array.shape[1:]
             if array.shape[0] > 1:
@@ -108,10 +127,10 @@ class Memory:
         return self._made(operand, shape, members, ld, 1, offset, member_stride)
 
     def _made(self, operand, shape, members, ld, step, offset, member_stride):
+        layout = "strips" if operand.strip_cols else "planes" if operand.planes_of else "row_major"
         return _core.View(
-            arena=len(self.bases) - 1, dtype=operand.dtype or DTYPES[operand.array.dtype.name],
-            layout="strips" if operand.strip_cols else "row_major", rows=shape[0], cols=shape[1], ld=ld, step=step,
-            offset=offset, members=members, member_stride=member_stride,
+            arena=len(self.bases) - 1, dtype=operand.dtype or DTYPES[operand.array.dtype.name], layout=layout,
+            rows=shape[0], cols=shape[1], ld=ld, step=step, offset=offset, members=members, member_stride=member_stride,
         )  # fmt: skip
 
     def add_scratch(self, size, members=1):

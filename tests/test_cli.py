@@ -21,7 +21,7 @@ from dlcore.cli import train as train_command
 
 TRAIN_KEYS = {
     "test_accuracy", "test_r2", "training_loss", "validation_loss", "epochs", "best_epoch", "seconds", "samples_per_second",
-    "seed", "device", "threads", "parameters", "data", "training_rows", "settings",
+    "seed", "precision", "device", "threads", "parameters", "data", "training_rows", "settings",
 }  # fmt: skip
 
 
@@ -124,7 +124,8 @@ def test_info_tells_version_threads_processor_and_gpu(cli):
     assert info["version"] == dl.__version__ and info["threads"] >= 1
     assert {"vendor", "instruction_sets", "chosen"} <= set(info["cpu"])
     assert {"built", "available", "architectures", "devices", "reason"} == set(info["cuda"])
-    assert info["cpu"]["chosen"] in cli("info")[1]
+    assert set(info["precision"]) == {"float32", "bf16x3", "bf16"}
+    assert info["cpu"]["chosen"] in cli("info")[1] and info["precision"]["bf16"] in cli("info")[1]
 
 
 def test_info_refuses_an_instruction_set_that_is_not_there():
@@ -172,6 +173,7 @@ def test_info_refuses_an_instruction_set_that_is_not_there():
         ("train absent.csv --schedule cosin", "did you mean 'cosine'?"),
         ("train absent.csv --init kaimin-normal", "did you mean 'kaiming-normal'?"),
         ("train absent.csv --task regresion", "did you mean 'regression'?"),
+        ("train absent.csv --precision bf61", "expected --precision to be one of float32, bf16x3, bf16, got 'bf61'; did you"),
         ("train absent.csv --device gpu", "expected --device to be one of auto, cpu, cuda, got 'gpu'"),
         ("train absent.csv --json=1", "expected --json without a value, got '1'"),
         ("train absent.csv --batch-size 1 --batch-norm", "expected --batch-size of at least 2 with --batch-norm, got 1"),
@@ -247,9 +249,10 @@ def test_train_prints_one_json_object(cli):
 
 
 def test_train_tells_people_what_was_chosen_and_reached(cli):
-    status, out, err = cli("train", "digits", "--epochs", 2, "--no-batch-norm", "--layers", "none")
+    status, out, err = cli("train", "digits", "--epochs", 2, "--no-batch-norm", "--layers", "none", "--precision", "bf16x3")
     assert status == 0 and "epoch 2/2" in err
     assert "1294 training, 144 validation, 359 test rows" in out and "net       64 - 10, 650 parameters" in out
+    assert "precision bf16x3" in out
     assert "batch-norm no" in out and "layers none" in out and out.splitlines()[-1].startswith("test accuracy 0.")
 
 

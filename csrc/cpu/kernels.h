@@ -23,6 +23,9 @@ extern const Traits traits;
 // Strips pay when this many row chunks of the product read the same operand; see gemm/pack.cpp.
 Layout operand_layout(Role role, int64_t m, int64_t n, int64_t k);
 
+// 0 without a matrix unit; see gemm/product.cpp.
+int32_t product_terms(Precision precision, int64_t m, int64_t n, int64_t k);
+
 // Of the benchmarks; see probe.cpp.
 double fma_probe(int64_t rounds, double* sink);
 void read_probe(const char* p, int64_t bytes, int64_t times, double* sink);

@@ -35,7 +35,15 @@ extern const Traits traits = {DLCORE_NAME(DLCORE_ISA),
                               loss_list,
                               length(activation_list),
                               length(rule_list),
-                              length(loss_list)};
+                              length(loss_list),
+#if DLCORE_UNIT_AMX
+                              "amx"
+#elif DLCORE_UNIT
+                              "stand-in"
+#else
+                              nullptr
+#endif
+};
 
 extern const KernelEntry* const kernel_table[] = {&product_entry,
                                                   &pointwise_entry,

@@ -29,6 +29,11 @@ Layout HostBackend::layout(Role role, int64_t m, int64_t n, int64_t k) const {
   return kernels_.layout(role, m, n, k);
 }
 
+int32_t HostBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k) const {
+  CHECK_ARG(m > 0 && n > 0 && k > 0, "terms: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
+  return kernels_.terms(precision, m, n, k);
+}
+
 Recording* HostBackend::record(const Section* sections, int32_t count) {
   return record_sections(sections, count, kernels_.table, *kernels_.traits);
 }

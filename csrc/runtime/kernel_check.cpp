@@ -33,10 +33,20 @@ struct Subject {
 
 void check_product(const Subject& s) {
   const Role role = Role(s.integer(0, "role", length(ROLE_NAMES)));
+  const int64_t terms = s.instruction.number_count > 1 ? s.integer(1, "terms", length(PLANES_OF_TERMS)) : 0;
+  const int64_t planes = PLANES_OF_TERMS[terms];
+  CHECK_ARG(terms == 0 || planes > 0, s.who, " terms: expected 0, 1, 3 or 6, got ", terms);
+  CHECK_ARG(terms == 0 || s.traits.unit != nullptr, s.who, " terms: expected 0, as ", s.traits.name,
+            " has no matrix unit, got ", terms);
+  const Layout layout = s.operand(1).layout;
+  CHECK_ARG(layout == Layout::row_major || layout == (terms > 0 ? Layout::planes : Layout::strips), s.who,
+            " B: expected ", terms > 0 ? "planes" : "strips", " for ", terms, " terms, got ", name_of(layout));
+  CHECK_ARG(layout != Layout::planes || s.operand(1).ld == planes, s.who, " B: expected ", planes, " planes for ",
+            terms, " terms, got ", s.operand(1).ld);
   const int64_t m = s.instruction.rows, n = s.instruction.cols;
   const int64_t k = role == Role::tn ? s.operand(0).rows : s.operand(0).cols;
-  CHECK_ARG(s.operand(1).layout == Layout::row_major || role != Role::nt, s.who,
-            " B: expected role nn or tn with layout strips, got ", ROLE_NAMES[int32_t(role)]);
+  CHECK_ARG(layout == Layout::row_major || role != Role::nt, s.who, " B: expected role nn or tn with layout ",
+            name_of(layout), ", got ", ROLE_NAMES[int32_t(role)]);
   s.expect_shape(0, role == Role::tn ? k : m, role == Role::tn ? m : k);
   s.expect_shape(1, role == Role::nt ? n : k, role == Role::nt ? k : n);
 }

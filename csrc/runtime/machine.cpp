@@ -4,6 +4,7 @@
 #include "machine.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -110,6 +111,16 @@ static std::vector<std::string> read_instruction_sets() {
 const std::vector<std::string>& instruction_sets() {
   static const std::vector<std::string> sets = read_instruction_sets();
   return sets;
+}
+
+bool tiles_permitted() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  static const bool permitted = syscall(SYS_arch_prctl, request, tile_data) == 0;
+  return permitted;
+#else
+  return false;
+#endif
 }
 
 int32_t usable_cores() {

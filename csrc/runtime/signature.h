@@ -21,7 +21,7 @@ struct OperandSpec {
   Access access = Access::read;
   bool optional = false;
   Touch touch = Touch::all;
-  bool strips = false;  // may have that layout
+  bool packed = false;  // may have another layout than row major
 };
 
 constexpr int32_t MAX_OPERANDS = 10;

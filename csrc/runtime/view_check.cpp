@@ -61,8 +61,9 @@ void check_type(const std::string& who, const OperandSpec& spec, const View& vie
   CHECK_ARG(view.arena < ARENA_LIMIT, who, ": expected an arena below ", ARENA_LIMIT, ", got ", view.arena);
   CHECK_ARG(view.dtype >= DType(0) && view.dtype <= DType::i64, who, ": expected a dtype, got number ",
             int32_t(view.dtype));
-  CHECK_ARG(matches(spec.element, view.dtype, real), who, ": expected ", describe(spec.element, real), ", got ",
-            name_of(view.dtype));
+  const bool planes = spec.packed && view.layout == Layout::planes;
+  CHECK_ARG(planes ? view.dtype == DType::bf16 : matches(spec.element, view.dtype, real), who, ": expected ",
+            planes ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
 }
 
 void check_shape(const std::string& who, const OperandSpec& spec, const View& view, const Instruction& instruction) {
@@ -84,17 +85,24 @@ void check_members(const std::string& who, const OperandSpec& spec, const View& 
             view.member_stride, " bytes");
 }
 
-// Only a data set may have strides of its own; only an operand of products may lie in strips.
+// Only a data set may have strides of its own; only an operand of products may have another layout than row major.
 void check_strides(const std::string& who, const OperandSpec& spec, const View& view, const Traits& traits) {
   CHECK_ARG(within(view.offset, 0) && view.offset % size_of(view.dtype) == 0, who,
             ": expected an offset of whole elements, got ", view.offset, " bytes");
+  CHECK_ARG(view.layout >= Layout(0) && view.layout <= Layout::planes, who, ": expected a layout, got number ",
+            int32_t(view.layout));
+  CHECK_ARG(spec.packed || view.layout == Layout::row_major, who, ": expected layout row_major, got ",
+            name_of(view.layout));
+  if (view.layout == Layout::planes) {
+    CHECK_ARG(traits.unit != nullptr, who, ": expected no planes, as ", traits.name, " has no matrix unit");
+    CHECK_ARG(view.ld >= 1 && view.ld <= 3 && view.step == 1, who, ": expected 1 to 3 planes, got ", view.ld);
+    return;
+  }
   if (view.layout == Layout::strips) {
-    CHECK_ARG(spec.strips, who, ": expected layout row_major, got strips");
     CHECK_ARG(view.ld == traits.strip && view.step == 1, who, ": expected strips of ", traits.strip, " columns, got ",
               view.ld);
     return;
   }
-  CHECK_ARG(view.layout == Layout::row_major, who, ": expected a layout, got number ", int32_t(view.layout));
   if (spec.touch == Touch::rows) {
     CHECK_ARG(within(view.ld, -FIELD_LIMIT) && within(view.step, -FIELD_LIMIT), who, ": expected strides below ",
               FIELD_LIMIT, ", got ld ", view.ld, " and step ", view.step);
@@ -110,6 +118,9 @@ ArenaNeed span_of(const std::string& who, const OperandSpec& spec, const View& v
   int128 low = 0, high = 0;  // elements
   if (view.layout == Layout::strips) {
     high = int128((view.cols + view.ld - 1) / view.ld) * view.rows * view.ld;
+  } else if (view.layout == Layout::planes) {
+    const auto whole = [](int64_t n) { return (n + PLANE_STEP - 1) / PLANE_STEP * PLANE_STEP; };
+    high = int128(whole(view.cols)) * whole(view.rows) * view.ld;
   } else {
     const int128 down = int128(view.rows - 1) * view.ld, across = int128(view.cols - 1) * view.step;
     low = (down < 0 ? down : 0) + (across < 0 ? across : 0);
@@ -131,7 +142,7 @@ int64_t bytes_touched(const std::string& who, const OperandSpec& spec, const Vie
                       const Instruction& instruction) {
   const int64_t rows = spec.touch == Touch::all ? view.rows : spec.touch == Touch::row ? 1 : instruction.rows;
   const int64_t cols = spec.touch == Touch::elements ? 1 : view.cols;
-  const int128 bytes = int128(rows) * cols * size_of(view.dtype);
+  const int128 bytes = int128(rows) * cols * size_of(view.dtype) * (view.layout == Layout::planes ? view.ld : 1);
   CHECK_ARG(bytes < FIELD_LIMIT, who, ": expected fewer than 2^48 bytes, got ", shape_text(rows, cols));
   return int64_t(bytes);
 }

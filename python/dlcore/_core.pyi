@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypedDict, final
 
 _DTypeName = Literal["f32", "f64", "f16", "bf16", "u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"]
-_LayoutName = Literal["row_major", "strips"]
+_LayoutName = Literal["row_major", "strips", "planes"]
 _Section = tuple[Iterable[Instruction], bool, int, int]
 """(instructions, serial: one thread and no barrier, outer: 0, or runs of items that need no barrier between)"""
 
@@ -27,6 +27,8 @@ KERNELS: tuple[str, ...]
 STAGES: tuple[str, ...]
 DTYPES: tuple[str, ...]
 LAYOUTS: tuple[str, ...]
+PRECISIONS: tuple[str, ...]  # of products
+PLANES: dict[int, int]  # by the terms of a product: planes of its operands
 ROLES: tuple[str, ...]  # of product; the index is numbers[0]
 
 CHUNK_ROWS: int  # reductions over rows are partial results of this many rows, merged in order
@@ -216,6 +218,10 @@ class Backend:
     @property
     def real(self) -> str: ...
     @property
+    def unit(self) -> str | None:
+        """What multiplies bf16: "amx", "stand-in" (the tests' own), or None."""
+
+    @property
     def lanes(self) -> int:
         """Reals in a vector."""
 
@@ -237,10 +243,13 @@ class Backend:
         """Bytes of scratch the instruction needs."""
 
     def depth(self, instruction: Instruction) -> int:
-        """Rows of the depth of a product that an item takes, 0 where items are not cut along it."""
+        """Rows of the depth of a product that an item takes, 0 where items are chunks of rows, -1 where neither."""
 
     def layout(self, role: str, m: int, n: int, k: int) -> _LayoutName:
         """The layout in which a product of this shape reads its second operand fastest."""
+
+    def terms(self, precision: str, m: int, n: int, k: int) -> int:
+        """Of the fastest product of this shape that errs no more than the precision allows; 0: no bf16 terms."""
 
     def record(self, sections: Iterable[_Section]) -> Recording:
         """Check the instructions and keep copies; ValueError for what could not run safely."""

@@ -19,6 +19,19 @@ def get(dtype: str = "float32"):
     return _core.Backend(real=one_of("dtype", dtype, ("float32", "float64")))
 
 
+PRECISIONS = _core.PRECISIONS
+
+
+def describe_precision(backend, precision: str) -> str:
+    """How a backend makes products of this precision, and why."""
+    plain = f"multiply-adds in {backend.real}"
+    if backend.unit is None:
+        reason = "" if precision == "float32" else f", as {backend.isa} has no bf16 matrix unit"
+        return plain + reason
+    terms = backend.terms(precision, 2**20, 2**20, 2**20)
+    return f"{terms} bf16 term{'s' if terms > 1 else ''} on {backend.unit}, {plain} where a product is too small to gain"
+
+
 def formulas():
     """A backend asked only for its lists of activations, rules and losses."""
     return get("float32")

@@ -21,7 +21,7 @@ def save(net, path) -> None:
     arrays = {f"parameters/{n}": p.value for n, p in net.store.named.items()}
     text = {
         "format": FORMAT, "layer": net.layer.config(), "seed": net.seed, "dtype": net.dtype,
-        "preprocessing": net.preprocessing,
+        "precision": net.precision, "preprocessing": net.preprocessing,
     }  # fmt: skip
     if net.input_affine():
         scale, shift = net.input_affine().values()
@@ -50,7 +50,9 @@ def load(cls, path):
     if not isinstance(text, dict) or text.get("format") != FORMAT:
         raise FileFormatError(f"{who}: expected a net saved by dlcore, got an archive without its configuration")
     try:
-        net = cls(from_config(text["layer"]), seed=text["seed"], dtype=text["dtype"])
+        net = cls(
+            from_config(text["layer"]), seed=text["seed"], dtype=text["dtype"], precision=text.get("precision", "float32")
+        )
         wanted = {f"parameters/{n}" for n in net.store.named}
         if missing := wanted - set(arrays):
             raise ValueError(f"missing {sorted(missing)[0]}")

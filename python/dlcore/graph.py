@@ -65,6 +65,8 @@ class Value:
         """Elements of storage, padding included."""
         if self.layout == "strips":
             return -(-self.cols // self.ld) * self.ld * self.rows
+        if self.layout == "planes":
+            return -(-self.cols // 32) * -(-self.rows // 32) * 1024 * self.ld
         return self.rows * self.cols
 
 

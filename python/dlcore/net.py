@@ -53,6 +53,12 @@ class Net:
         Key of initialisation, shuffling and dropout: the same seed gives the same bits at any number of threads.
     dtype : {"float32", "float64"}
         Of parameters and computation (default float32).
+    precision : {"float32", "bf16x3", "bf16"}
+        How matrix products are made (default float32: an error no larger than that of float32 arithmetic). bf16x3 and
+        bf16 allow them relative errors of 1e-5 and 4e-3, for speed where the processor multiplies bf16; sums and weights
+        stay float32. Elsewhere, and where a product is too small to gain, they are float32 products. Where products are made
+        from bf16 parts, denormal operands count as zero and infinite ones may give NaN. dtype float64 takes the default,
+        and its products are float64.
     device : {"auto", "cpu", "cuda"}
         Where it runs (default auto).
     threads : int, optional
@@ -73,12 +79,18 @@ class Net:
     [0, 1, 1, 0]
     """
 
-    def __init__(self, layer, *, seed: int = 0, dtype: str = "float32", device: str = "auto", threads: int | None = None):
+    def __init__(
+        self, layer, *, seed: int = 0, dtype: str = "float32", precision: str = "float32", device: str = "auto",
+        threads: int | None = None,
+    ):  # fmt: skip
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
             raise ValueError(f"Net: expected seed to be an integer in [0, 2**63), got {seed!r}")
         self.seed, self.device = int(seed), backends.select_device(device)
         self.dtype = one_of("Net: dtype", dtype, ("float32", "float64"))
+        self.precision = one_of("Net: precision", precision, backends.PRECISIONS)
+        if dtype == "float64" and precision != "float32":
+            raise ValueError(f"Net: precision: expected 'float32' beside dtype 'float64', got {precision!r}")
         self.backend = backends.get(self.dtype)
         self._threads = None if threads is None else positive_int("Net: threads", threads)
         taken = [n for n, p in self.layer.named_parameters() if p.adopted]
@@ -376,7 +388,8 @@ class Net:
         return checkpoint.load(cls, path)
 
     def __repr__(self) -> str:
-        return f"Net({self.layer!r}, seed={self.seed}, dtype={self.dtype!r})"
+        precision = "" if self.precision == "float32" else f", precision={self.precision!r}"
+        return f"Net({self.layer!r}, seed={self.seed}, dtype={self.dtype!r}{precision})"
 
 
 load = Net.load

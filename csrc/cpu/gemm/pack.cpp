@@ -4,6 +4,9 @@
 // it is one run of bytes.
 #include "../chain.h"
 #include "strip.h"
+#if DLCORE_UNIT
+#include "unit/planes.h"
+#endif
 
 DLCORE_BEGIN
 
@@ -53,7 +56,24 @@ static void write_transposed_rows(const Block& block, int64_t ld, real* packed, 
   }
 }
 
+#if DLCORE_UNIT
+// block -> its steps of the planes of x, or of x^T
+static void write_planes(const Block& block, const View& view, bool transposed, real* packed) {
+  for (int64_t r = 0; r < block.rows; r += STEP) {
+    for (int64_t c = 0; c < block.cols; c += STEP) {
+      const int64_t row = (block.row + r) / STEP, col = (block.col + c) / STEP;
+      write_step(block.v + r * block.ld + c, block.ld, min(STEP, block.rows - r), min(STEP, block.cols - c),
+                 transposed ? Depth::columns : Depth::rows, Side::b, view.ld,
+                 packed + step_at(transposed ? row : col, transposed ? col : row, view.rows, view.ld));
+    }
+  }
+}
+#endif
+
 static void write_packed(const Block& block, const View& view, bool transposed, real* packed, Workspace* w) {
+#if DLCORE_UNIT
+  if (view.layout == Layout::planes) return write_planes(block, view, transposed, packed);
+#endif
   const bool strips = view.layout == Layout::strips;
   if (strips && transposed) return write_transposed_strips(block, view.rows, packed);
   if (strips) return write_strips(block, view.rows, packed);

@@ -179,6 +179,40 @@ static int64_t depth(const Instruction& in) {
   return c.along_rows ? c.split_depth : 0;
 }
 
+#if DLCORE_UNIT
+
+static const KernelEntry fma_product_entry = {phases, items, scratch, run, depth};
+extern const KernelEntry unit_product_entry;  // unit/product.cpp
+
+static const KernelEntry& entry_of(const Instruction& in) {
+  return in.number_count > 1 && in.numbers[1] > 0 ? unit_product_entry : fma_product_entry;
+}
+
+const KernelEntry product_entry = {[](const Instruction& in) { return entry_of(in).phases(in); },
+                                   [](const Instruction& in, int32_t phase) { return entry_of(in).items(in, phase); },
+                                   [](const Instruction& in) { return entry_of(in).scratch(in); },
+                                   [](const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
+                                     entry_of(*call.instruction).run(call, phase, begin, end, workspace);
+                                   },
+                                   [](const Instruction& in) { return entry_of(in).depth(in); }};
+
+// From so many rows and columns together, m n / (m + n), and from so much depth, the unit pays for packing A and B.
+// Computed from 0.5 ns to pack an element of a plane and the rates 226 (multiply-adds), 430, 815 and 1800 GFLOP/s of a
+// prototype on one core of a Sapphire Rapids; to be measured on a machine with AMX before they are believed.
+constexpr int64_t LEAST_DEPTH = 64;
+static int64_t least_share(int32_t terms) { return terms == 6 ? 360 : terms == 3 ? 156 : 65; }
+
+int32_t product_terms(Precision precision, int64_t m, int64_t n, int64_t k) {
+  const int32_t terms = precision == Precision::float32 ? 6 : precision == Precision::bf16x3 ? 3 : 1;
+  return k >= LEAST_DEPTH && m / (double(m) + double(n)) * n >= least_share(terms) ? terms : 0;
+}
+
+#else
+
 const KernelEntry product_entry = {phases, items, scratch, run, depth};
+
+int32_t product_terms(Precision, int64_t, int64_t, int64_t) { return 0; }
+
+#endif
 
 DLCORE_END

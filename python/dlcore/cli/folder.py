@@ -38,7 +38,9 @@ def fill(path: str, run: Run) -> list[str]:
 
 def _configuration(run: Run) -> dict[str, Any]:
     given = {k: v for k, v in run.options.items() if k not in ("json", "quiet", "out", "config")}
-    resolved = {"seed": run.seed, "threads": run.net.threads, "device": run.net.device}
+    resolved = {
+        "seed": run.seed, "precision": run.net.precision, "threads": run.net.threads, "device": run.net.device,
+    }  # fmt: skip
     return {"dlcore": __version__, **resolved, **given, **report.settings(run.settings)}
 
 

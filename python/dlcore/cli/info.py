@@ -7,7 +7,7 @@ import platform
 from typing import Any
 
 from .. import __version__, _core
-from ..backend import num_threads
+from ..backend import PRECISIONS, describe_precision, get, num_threads
 from .output import Output
 from .parser import JSON, Parser
 
@@ -19,7 +19,8 @@ def run(argv: list[str]) -> int:
     cpu, cuda = _core.cpu_info(), _core.cuda_info()
     values = {
         "version": __version__, "threads": num_threads(),
-        "cpu": {**cpu, "machine": platform.machine()}, "cuda": cuda, "python": platform.python_version(),
+        "cpu": {**cpu, "machine": platform.machine()}, "precision": _precisions(cpu["chosen"]),
+        "cuda": cuda, "python": platform.python_version(),
         "numpy": _numpy_version(), "system": platform.platform(),
     }  # fmt: skip
     Output(options.get("json", False)).result(values, _text(values))
@@ -27,6 +28,10 @@ def run(argv: list[str]) -> int:
         available = ", ".join(cpu["available"])
         raise ValueError(f"DLCORE_CPU: expected one of {available} on this processor, got {cpu['forced']!r}")
     return 0
+
+
+def _precisions(chosen: str | None) -> dict[str, str]:
+    return {name: describe_precision(get(), name) for name in PRECISIONS} if chosen else {}
 
 
 def _numpy_version() -> str:
@@ -44,6 +49,7 @@ def _text(values: dict[str, Any]) -> str:
         "dlcore": values["version"],
         "processor": f"{cpu['vendor']} {cpu['machine']}: {' '.join(cpu['instruction_sets'])}",
         "kernels": f"{chosen} ({why})",
+        **values["precision"],
         "threads": str(values["threads"]),
         "cuda": f"devices: {devices}" if cuda["available"] else f"off ({cuda['reason']})",
         "python": f"{values['python']}, NumPy {values['numpy']}",

@@ -101,8 +101,8 @@ def _net(data: Prepared, settings: Settings, options: dict[str, Any], name: str)
     (x, y), schema = data.train, data.schema
     outputs = len(schema.classes) if schema.classes else y[0].size
     net = Net(
-        settings.layer(x.shape[1], outputs), seed=options.get("seed", 0), device=options.get("device", "auto"),
-        threads=options.get("threads"),
+        settings.layer(x.shape[1], outputs), seed=options.get("seed", 0), precision=options.get("precision", "float32"),
+        device=options.get("device", "auto"), threads=options.get("threads"),
     )  # fmt: skip
     net.normalize_inputs(*settings.input_scaling(x, schema.image))
     if schema.task == "regression":

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from ..backend import PRECISIONS
 from ..defaults import ACTIVATIONS, INITS, OPTIMIZERS, PREPROCESS, SCHEDULES, Settings
 from . import config
 from .parser import DATA_DIR, JSON, THREADS, Option, Parser, UsageError, check_source
@@ -40,6 +41,7 @@ OPTIONS = [
     Option("patience", integer(1), "stop after N epochs without a better validation part", "N"),
     Option("seed", integer(0, 2**63 - 1), "of initial weights, validation part, order and dropout (default 0)", "S"),
     THREADS,
+    Option("precision", name_of(PRECISIONS), f"of matrix products: {', '.join(PRECISIONS)} (default float32)", "NAME"),
     Option("device", name_of(DEVICES), "auto (default), cpu or cuda", "DEVICE"),
     Option("config", text, "options from a TOML file; the command line goes first", "FILE"),
     Option("out", text, "keep net.npz, config.json, log.csv and curves.png there", "DIR"),

@@ -8,6 +8,7 @@ from ..graph import Trace, Value, substitute
 from .fuse import fuse as fuse_chains
 from .fuse import unfused
 from .plan import Plan, Segment
+from .precision import choose_terms
 from .programs import Batch, Source, UpdateSpec, evaluation, prediction, training
 
 __all__ = ["Batch", "Plan", "Segment", "Source", "UpdateSpec", "evaluation", "finish", "prediction", "training"]
@@ -18,19 +19,22 @@ def finish(
     trace: Trace,
     segments,
     *,
+    precision: str = "float32",
     fuse: bool = True,
     record: bool = True,
     targets: dict[Value, Value] | None = None,
     replay: bool = False,
 ) -> Plan:
-    """The last three passes. ``targets`` maps results to the caller's arrays that receive them; ``replay``: the last part
+    """The last passes. ``precision``: how products are made, a name of `_core.PRECISIONS`.
+
+    ``targets`` maps results to the caller's arrays that receive them; ``replay``: the last part
     may run more than once after those before it.
 
     ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
     """
-    nodes = substitute(trace.nodes, targets or {})
+    nodes = choose_terms(substitute(trace.nodes, targets or {}), backend, precision)
     if fuse:
         nodes = fuse_chains(nodes, lambda role, *shape: (backend.layout(_core.ROLES[role], *shape), backend.strip))
     else:
         nodes = unfused(nodes)
-    return Plan(backend, nodes, segments, record=record, replay=replay)
+    return Plan(backend, nodes, segments, precision=precision, record=record, replay=replay)

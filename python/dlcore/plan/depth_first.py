@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from .. import _core, ops
 from ..graph import Node, Value
 from .place import ALIGNMENT, Block, place
+from .precision import terms_of
 from .sections import CHUNK_ROWS, Section, cut, merge_serial
 
 GRADIENT_ROWS = 128  # a block is a multiple of what a weight gradient adds at once, so its bits stay the same
@@ -66,6 +67,8 @@ def _is_gradient(node: Node) -> bool:
 
 def _rows(node: Node, depths) -> int:
     """Rows that the first phase of a node can be cut along, or 0."""
+    if terms_of(node):  # its items are larger panels
+        return 0
     if _is_gradient(node):
         return node.operands["a"].rows if depths[node] else 0
     whole = node.value or next(iter(node.writes()), None)

@@ -14,8 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .. import _core
 from ..graph import Node, Value
 from ..ops import ROLE_NN, ROLE_NT, Accumulate, Normalize, Pack, Pointwise, Product, Stage, Store
+from .precision import product_shape, terms_of
 
 
 def unfused(nodes: Iterable[Node]) -> list[Node]:
@@ -156,16 +158,17 @@ def _pack(nodes: list[Node], layout) -> list[Node]:
         if node.op is Product:
             role = int(node.numbers[0])
             m, n, k = product_shape(role, node.operands["a"], node.operands["b"])
-            kind, strip = layout(role, m, n, k)
+            terms = terms_of(node)
+            kind, ld = ("planes", _core.PLANES[terms]) if terms else layout(role, m, n, k)
             if kind != "row_major":
-                b = _packed(out, packs, node, (k, n), kind, strip)
+                b = _packed(out, packs, node, (k, n), kind, ld)
                 role = ROLE_NN if role == ROLE_NT else role
-                node = replace(node, operands={**node.operands, "b": b}, numbers=(float(role),))
+                node = replace(node, operands={**node.operands, "b": b}, numbers=(float(role), *node.numbers[1:]))
         out.append(node)
     return _absorb(out)
 
 
-def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: str, strip: int) -> Value:
+def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: str, ld: int) -> Value:
     """The packed form of a product's B, from the pack node of that value: a new one, or its second output."""
     b, transposed = node.operands["b"], float(int(node.numbers[0]) == ROLE_NT)
     at = packs.get(b)
@@ -173,24 +176,17 @@ def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: s
     if at is not None:
         pack = out[at]
         for name, flag in zip(names, pack.numbers, strict=True):
-            if name in pack.operands and flag == transposed:
-                return pack.operands[name]
-    value = b.trace.value(f"{b.name}P{'t' if transposed else ''}", shape, layout=kind, ld=strip)
-    if at is None:
+            made = pack.operands.get(name)
+            if made is not None and (flag, made.layout, made.ld) == (transposed, kind, ld):
+                return made
+    dtype = "bf16" if kind == "planes" else "real"
+    value = b.trace.value(f"{b.name}P{'t' if transposed else ''}", shape, layout=kind, ld=ld, dtype=dtype)
+    if at is None or "packed2" in pack.operands:
         packs[b] = len(out)
         out.append(Node(Pack, {"x": b, "packed": value}, b, (transposed, 0.0), section=node.section))
     else:
         out[at] = replace(pack, operands={**pack.operands, "packed2": value}, numbers=(pack.numbers[0], transposed))
     return value
-
-
-def product_shape(role: int, a: Value, b: Value) -> tuple[int, int, int]:
-    """(m, n, k) of a product by its role."""
-    if role == ROLE_NN:
-        return a.rows, b.cols, a.cols
-    if role == ROLE_NT:
-        return a.rows, b.rows, a.cols
-    return a.cols, b.cols, a.rows
 
 
 def _absorb(nodes: list[Node]) -> list[Node]:

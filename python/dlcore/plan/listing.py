@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from ..graph import Node, Value
+from ..ops import Product
+from .precision import product_name
 from .sections import Section, flops
 
 
@@ -38,7 +40,8 @@ def _node(node: Node, offset_of) -> str:
         if node.op.signature[n] != ">"
     ]
     outputs = [_value(v, offset_of) for n, v in node.operands.items() if node.op.signature[n] == ">"]
-    head = f"{node.op.kernel:<22s} {', '.join(inputs)}"
+    kernel = product_name(node) if node.op is Product else node.op.kernel
+    head = f"{kernel:<22s} {', '.join(inputs)}"
     tail = f" -> {', '.join(outputs)}" if outputs else ""
     chain = " ".join(_stage(s, offset_of) for s in node.chain)
     return head + tail + (f" : {chain}" if chain else "")

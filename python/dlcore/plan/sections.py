@@ -9,7 +9,7 @@ from itertools import groupby
 
 from .. import ops
 from ..graph import Node, Value
-from .fuse import product_shape
+from .precision import product_shape, terms_of
 
 CHUNK_ROWS = 64
 # Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.
@@ -73,7 +73,7 @@ def cut(nodes: list[Node], phases: Mapping[Node, int]) -> list[Section]:
 
 def _row_chunks(node: Node, phases) -> int:
     """Row chunks of a node whose chunk i needs only chunk i of its inputs; 0 for every other node."""
-    if not node.op.rowwise or phases[node] != 1 or node.value is None:
+    if not node.op.rowwise or phases[node] != 1 or node.value is None or terms_of(node):
         return 0
     if node.op is ops.Product and int(node.numbers[0]) == ops.ROLE_TN:
         return 0

@@ -28,9 +28,9 @@ class Forward:
 
         def build():
             trace, targets = prediction(net.layer, batch, softmax)
-            return finish(net.backend, trace, net.store.segments, targets=targets)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
 
-        plan = net.plans.get(("predict", batch, softmax), build)
+        plan = net.plans.get(("predict", net.precision, batch, softmax), build)
         self.shape, self.input = (len(x), net.out_features), net.input
         arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, net.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
@@ -81,9 +81,10 @@ def metrics(net, rows: Rows, loss) -> dict:
         batch = rows.batch(each, net)
 
         def build(batch=batch):
-            return finish(net.backend, evaluation(net.layer, loss, batch), net.store.segments)
+            trace = evaluation(net.layer, loss, batch)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision)
 
-        plan = net.plans.get(("evaluate", batch, loss.key()), build)
+        plan = net.plans.get(("evaluate", net.precision, batch, loss.key()), build)
         net.tables.view(np.int64)[2] = start
         arenas = {**net.arenas(), **rows.arenas(), "scratch": net.scratch(plan.scratch_bytes)}
         plan.run(arenas, [(("gradients",), count)], net.threads)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How products are made: by multiply-adds in the real type, or from bf16 terms on a matrix unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..backend import describe_precision
+from ..graph import Node, Value
+from ..ops import ROLE_NN, ROLE_NT, Product
+
+
+def product_shape(role: int, a: Value, b: Value) -> tuple[int, int, int]:
+    """(m, n, k) of a product by its role."""
+    if role == ROLE_NN:
+        return a.rows, b.cols, a.cols
+    if role == ROLE_NT:
+        return a.rows, b.rows, a.cols
+    return a.cols, b.cols, a.rows
+
+
+def terms_of(node: Node) -> int:
+    """The bf16 terms that a product sums; 0 for multiply-adds and for every other node."""
+    return int(node.numbers[1]) if node.op is Product and len(node.numbers) > 1 else 0
+
+
+def choose_terms(nodes: Iterable[Node], backend, precision: str) -> list[Node]:
+    """The list in which every product says how it is made; products in float32 that were asked to be say nothing."""
+
+    def chosen(node: Node) -> Node:
+        if node.op is not Product:
+            return node
+        role = int(node.numbers[0])
+        terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]))
+        asked = terms == 0 and precision == "float32"
+        return node if asked else replace(node, numbers=(float(role), float(terms)))
+
+    return [chosen(node) for node in nodes]
+
+
+def product_name(node: Node) -> str:
+    """The kernel's name in a listing: product, or with how it is made where that is not what float32 would say."""
+    if len(node.numbers) < 2:
+        return "product"
+    terms = terms_of(node)
+    return f"product.bf16{f'x{terms}' if terms > 1 else ''}" if terms else "product.float32"
+
+
+def precision_line(nodes: Iterable[Node], backend, precision: str) -> str:
+    """How many products of a plan take which path, and why."""
+    products = [node for node in nodes if node.op is Product]
+    small = sum(terms_of(node) == 0 for node in products)
+    name = precision if backend.real == "float32" else backend.real
+    count = f"; {small} of {len(products)} products are" if backend.unit else ""
+    return f"precision {name}: {describe_precision(backend, precision)}{count}"
