@@ -84,7 +84,7 @@ static void multiply(const Operands& o, const Area& area, Tile t, const Ahead* n
   Pass pass = {RowTiles(area.rows), 0, {next[0], next[1]}, {}};
   const int64_t tiles = pass.tiles.count * ceil_div(area.cols, STRIP);
   t.depth = area.depth;
-  find_rows(o, area, pass.tiles, &t, buffers->a);
+  find_rows(o, area, pass.tiles, &t, buffers);
   Area part = area;
   for (int64_t strips, end = area.col + area.cols; part.col < end; part.col += strips * STRIP, t.c += strips * STRIP) {
     strips = wide_strips(area.rows);
@@ -124,7 +124,7 @@ static void stream(const Operands& o, Area area, Tile t, real* sum, Buffers* buf
   Area edge = area;
   edge.cols = area.cols % STRIP, area.cols -= edge.cols, edge.col += area.cols;
   Tile part = t;
-  find_rows(o, area, RowTiles(area.rows), &part, buffers->a);
+  find_rows(o, area, RowTiles(area.rows), &part, buffers);
   part.b = o.b_data + area.k * o.b->ld + area.col, part.ldb = o.b->ld, part.panel = STRIP;
   if (t.sum == Sum::add) part.c = sum;
   if (o.role == Role::tn) {

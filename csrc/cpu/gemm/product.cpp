@@ -165,6 +165,7 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   const Cut c = cut(*call.instruction);
   Workspace* w = reinterpret_cast<Workspace*>(workspace);
   if (phase > 0 && (phase > 1 || c.splits == 1)) return merge_chain(call, begin, end);
+  w->buffers.depth = 0;
   for (int64_t i = begin; i < end; ++i) {
     if (phase == 0) {
       run_item(call, c, i, i + 1 == end, w);
