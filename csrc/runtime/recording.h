@@ -44,8 +44,8 @@ struct Step {
   int64_t unit_blocks;  // of a unit, one after another
   int64_t row_bytes;    // of the local arena
   bool serial;          // thread 0 does it
-  int64_t total;  // items, of all members
-  int32_t calls;  // instructions that begin here, and the bytes they move
+  int64_t total;        // items, of all members
+  int32_t calls;        // instructions that begin here, and the bytes they move
   int64_t bytes;
 };
 

@@ -48,9 +48,9 @@ struct RowTiles {
 constexpr int64_t ROW_PANELS = CHUNK_ROWS / TILE_ROWS + 1;
 
 struct Buffers {
-  int64_t row, k, depth;  // where in A the copy in `a` begins, and its depth; depth 0: none
   real a[ROW_PANELS * (DEPTH * TILE_ROWS + PANEL_ROW)];
   real b[WIDEST * DEPTH * STRIP];
+  int64_t row, k, depth;  // where in A the copy begins that is in a, and its depth; depth 0: none
 };
 static_assert(CHUNK_ROWS * COPY_LD <= ROW_PANELS * (DEPTH * TILE_ROWS + PANEL_ROW), "");
 
@@ -82,8 +82,8 @@ static void copy_rows(const Operands& o, const Area& area, const RowTiles&, real
   }
 }
 
-// Points t at A as the first row tile reads it. A copy serves the blocks of C beside each other: A^T B, 256x256x256, AVX2,
-// 77 GFLOP/s when copied for each, 81 so.
+// Points t at A as the first row tile reads it. A copy serves the blocks of C beside each other: A^T B, 256x256x256,
+// AVX2, 77 GFLOP/s when copied for each, 81 so.
 static void find_rows(const Operands& o, const Area& area, const RowTiles& tiles, Tile* t, Buffers* to) {
   const bool columns = o.role == Role::tn;
   t->a = o.a_data + area.row * o.a->ld + area.k, t->lda = o.a->ld;

@@ -39,7 +39,7 @@ struct Cut {
 
 struct Workspace {
   Buffers buffers;
-  real c[CHUNK_ROWS * COLUMNS];
+  alignas(ALIGNMENT) real c[CHUNK_ROWS * COLUMNS];
   real sum[STREAM_ROWS * STREAM_COLUMNS];
 };
 static_assert(sizeof(Workspace) <= WORKSPACE_BYTES && STREAM_ROWS * STREAM_COLUMNS <= CHUNK_ROWS * COLUMNS, "");
