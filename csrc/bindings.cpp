@@ -10,7 +10,7 @@
 #include "check.h"
 #include "choose.h"
 #include "cuda/cuda.h"
-#include "runtime/arena.h"
+#include "runtime/host.h"
 #include "runtime/machine.h"
 #include "runtime/names.h"
 #include "runtime/recording.h"
@@ -205,10 +205,15 @@ struct HeldProgram {
 class CoreBackend {
  public:
   CoreBackend(const std::string& isa_, const std::string& real_)
-      : kernels(host_kernels(isa_, real_of(real_))),
-        isa(isa_.empty() ? chosen_set() : isa_),
-        real(real_),
-        host(kernels) {}
+      : isa(isa_.empty() ? chosen_set() : isa_), real(real_), name(isa == "cuda" || isa == "emulated" ? isa : "cpu") {
+    const DType type = real_of(real);
+    if (name == "cpu") {
+      backend = std::make_shared<HostBackend>(host_kernels(isa, type));
+    } else {
+      backend = {on_device(name), [](Backend*) {}};
+      CHECK_ARG(backend->traits().real == type, "real: expected float32 on ", name, ", got ", real);
+    }
+  }
 
   std::unique_ptr<Recording> record(const py::iterable& sections) {
     std::vector<std::vector<Instruction>> instructions;
@@ -226,7 +231,7 @@ class CoreBackend {
       made.push_back({nullptr, int32_t(instructions.back().size()), serial, outer});
     }
     for (size_t s = 0; s < made.size(); ++s) made[s].instructions = instructions[s].data();
-    return std::unique_ptr<Recording>(host.record(made.data(), int32_t(made.size())));
+    return std::unique_ptr<Recording>(backend->record(made.data(), int32_t(made.size())));
   }
 
   std::vector<HeldProgram> hold_program(const py::iterable& program) const {
@@ -239,18 +244,27 @@ class CoreBackend {
         held.back().owners.push_back(py::reinterpret_borrow<py::object>(recording));
         const Recording& cast = expect<Recording>(recording, "run: expected a Recording");
         held.back().recordings.push_back(&cast);
-        CHECK_ARG(cast.traits == kernels.traits, "run: expected recordings of ", kernels.traits->name, ", got one of ",
+        CHECK_ARG(cast.traits == &traits(), "run: expected recordings of ", traits().name, ", got one of ",
                   cast.traits->name);
       }
     }
     return held;
   }
 
-  HostKernels kernels;
-  std::string isa, real;
-  HostBackend host;
+  const Traits& traits() const { return backend->traits(); }
+
+  std::string isa, real, name;
+  std::shared_ptr<Backend> backend;
 
  private:
+  // They live as long as the process.
+  static Backend* on_device(const std::string& name) {
+    Backend* found = name == "cuda" ? cuda_backend() : emulated_backend();
+    if (found != nullptr) return found;
+    throw std::runtime_error(message("device: expected an available device, got '", name, "' (",
+                                     name == "cuda" ? cuda_info().absence : "built without the emulator", ")"));
+  }
+
   static DType real_of(const std::string& name) {
     constexpr const char* names[] = {"float32", "float64"};
     return parse<DType>("real", names, name);
@@ -267,7 +281,8 @@ class Prepared {
       for (const Recording* recording : part.recordings) merge(needs_, recording->arenas);
     }
     count_ = int64_t(bases.size());
-    objects_.resize(bases.size()), holders_.resize(bases.size()), found_.resize(needs_.size());
+    objects_.resize(bases.size()), holders_.resize(bases.size()), twins_.resize(needs_.size());
+    found_.resize(needs_.size());
     for (size_t i = 0; i < bases.size(); ++i) hold(i, bases[i]);
   }
 
@@ -280,19 +295,28 @@ class Prepared {
   void run(int32_t threads) {
     CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
     check_bases(needs_, found_, count_);
-    std::vector<char*> addresses;
-    for (const Base& base : found_) addresses.push_back(base.address);
     const py::gil_scoped_release release;
-    backend_.host.run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+    std::vector<char*> addresses;
+    for (size_t i = 0; i < found_.size(); ++i) {
+      addresses.push_back(twins_[i] ? twins_[i]->address() : found_[i].address);
+      if (twins_[i]) twins_[i]->bring();
+    }
+    backend_.backend->run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+    for (size_t i = 0; i < found_.size(); ++i) {
+      if (twins_[i] && needs_[i].written) twins_[i]->take_back();
+    }
   }
 
  private:
   void hold(size_t i, py::object object) {
     if (i < needs_.size()) {
-      holders_[i].reset(), found_[i] = Base{};
+      twins_[i].reset(), holders_[i].reset(), found_[i] = Base{};
       if (needs_[i].used && !object.is_none()) {
-        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written);
+        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
         found_[i] = holders_[i]->base();
+        if (holders_[i]->on_host() && !backend_.backend->on_host()) {
+          twins_[i] = std::make_unique<Twin>(*backend_.backend, found_[i]);
+        }
       }
     }
     objects_[i] = std::move(object);
@@ -306,6 +330,7 @@ class Prepared {
   int64_t count_ = 0;
   std::vector<py::object> objects_;
   std::vector<std::unique_ptr<HeldBase>> holders_;
+  std::vector<std::unique_ptr<Twin>> twins_;  // of host memory, where the backend is not on the host
   std::vector<Base> found_;
 };
 
@@ -325,7 +350,12 @@ void bind_backend(py::module_& m) {
 #if PY_VERSION_HEX < 0x030c0000  // later ones add it themselves
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
-      .def_buffer([](Arena& arena) { return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory), arena.bytes); });
+      .def("write", &write_arena, "data"_a)
+      .def("read", &read_arena, "into"_a)
+      .def_buffer([](Arena& arena) {
+        if (!arena.backend->on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
+        return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory), arena.bytes);
+      });
   bind_class<Recording>(m, "Recording")
       .def_property_readonly("sizes",
                              [](const Recording& r) {
@@ -344,41 +374,38 @@ void bind_backend(py::module_& m) {
       .def("reset_counters", [](const Recording& r) { r.calls = r.bytes = 0; });
   bind_class<CoreBackend>(m, "Backend")
       .def(py::init<const std::string&, const std::string&>(), "isa"_a = "", "real"_a = "float32")
-      .def_property_readonly("name", [](const CoreBackend&) { return "cpu"; })
+      .def_readonly("name", &CoreBackend::name)
       .def_readonly("isa", &CoreBackend::isa)
       .def_readonly("real", &CoreBackend::real)
-      .def_property_readonly("lanes", [](const CoreBackend& b) { return b.kernels.traits->lanes; })
-      .def_property_readonly("strip", [](const CoreBackend& b) { return b.kernels.traits->strip; })
-      .def_property_readonly("activations",
-                             [](const CoreBackend& b) {
-                               return formulas(b.kernels.traits->activations, b.kernels.traits->activation_count, true);
-                             })
+      .def_property_readonly("lanes", [](const CoreBackend& b) { return b.traits().lanes; })
+      .def_property_readonly("strip", [](const CoreBackend& b) { return b.traits().strip; })
       .def_property_readonly(
-          "rules",
-          [](const CoreBackend& b) { return formulas(b.kernels.traits->rules, b.kernels.traits->rule_count, false); })
+          "activations",
+          [](const CoreBackend& b) { return formulas(b.traits().activations, b.traits().activation_count, true); })
+      .def_property_readonly(
+          "rules", [](const CoreBackend& b) { return formulas(b.traits().rules, b.traits().rule_count, false); })
       .def_property_readonly("losses",
                              [](const CoreBackend& b) {
                                py::dict dict;
-                               for (int32_t i = 0; i < b.kernels.traits->loss_count; ++i)
-                                 dict[b.kernels.traits->losses[i].name] = i;
+                               for (int32_t i = 0; i < b.traits().loss_count; ++i) dict[b.traits().losses[i].name] = i;
                                return dict;
                              })
       .def(
-          "scratch", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.scratch(i.borrow()); },
+          "scratch", [](const CoreBackend& b, const OwnedInstruction& i) { return b.backend->scratch(i.borrow()); },
           "instruction"_a)
       .def(
           "layout",
           [](const CoreBackend& b, const std::string& role, int64_t rows, int64_t cols, int64_t depth) {
-            return name_of(b.host.layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
+            return name_of(b.backend->layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
           },
           "role"_a, "m"_a, "n"_a, "k"_a)
       .def("record", &CoreBackend::record, "sections"_a)
       .def(
           "allocate",
-          [](const CoreBackend&, int64_t bytes) {
+          [](const CoreBackend& b, int64_t bytes) {
             CHECK_ARG(bytes >= 0, "allocate: expected 0 bytes or more, got ", bytes);
             try {
-              return std::make_unique<Arena>(bytes);
+              return std::make_unique<Arena>(b.backend, bytes);
             } catch (const std::bad_alloc&) {
               py::set_error(PyExc_MemoryError, message("allocate: no memory for ", bytes, " bytes").c_str());
               throw py::error_already_set();
@@ -415,9 +442,10 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-py::dict cuda_info() {
-  return py::dict("built"_a = false, "available"_a = false, "architectures"_a = py::list(), "devices"_a = py::list(),
-                  "reason"_a = cuda_absence());
+py::dict describe_cuda() {
+  const CudaInfo info = cuda_info();
+  return py::dict("built"_a = info.built, "available"_a = info.absence.empty(), "architectures"_a = info.architectures,
+                  "devices"_a = info.devices, "reason"_a = info.absence);
 }
 
 // Is every number of a C-contiguous float32 or float64 array finite?
@@ -460,7 +488,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   dlcore::bind_backend(m);
   m.def("cpu_info", &dlcore::cpu_info);
   m.def("all_finite", &dlcore::all_finite, "array"_a);
-  m.def("cuda_info", &dlcore::cuda_info);
+  m.def("cuda_info", &dlcore::describe_cuda);
+  m.def("emulator_built", [] { return dlcore::emulated_backend() != nullptr; });
+  m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
   m.def("default_threads", &dlcore::default_threads);
