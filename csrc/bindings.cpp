@@ -310,13 +310,11 @@ class Prepared {
  private:
   void hold(size_t i, py::object object) {
     if (i < needs_.size()) {
-      twins_[i].reset(), holders_[i].reset(), found_[i] = Base{};
+      holders_[i].reset(), found_[i] = Base{};
       if (needs_[i].used && !object.is_none()) {
         holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
         found_[i] = holders_[i]->base();
-        if (holders_[i]->on_host() && !backend_.backend->on_host()) {
-          twins_[i] = std::make_unique<Twin>(*backend_.backend, found_[i]);
-        }
+        renew(twins_[i], *backend_.backend, *holders_[i]);
       }
     }
     objects_[i] = std::move(object);

@@ -95,6 +95,12 @@ class Twin {
   Twin(const Twin&) = delete;
   Twin& operator=(const Twin&) = delete;
   ~Twin() { backend_.release(memory_, bytes_); }
+  // Of other host memory of the same size: true, if it is.
+  bool rebind(const Base& host) {
+    if (host.low != host_.low || host.high != host_.high) return false;
+    host_ = host;
+    return true;
+  }
   char* address() const { return memory_ - host_.low; }
   void bring() { backend_.copy(memory_, host_.address + host_.low, bytes_); }
   void take_back() { backend_.copy(host_.address + host_.low, memory_, bytes_); }
@@ -105,6 +111,13 @@ class Twin {
   int64_t bytes_;
   char* memory_;
 };
+
+// The twin that a base needs, if any; one of the same size serves again.
+void renew(std::unique_ptr<Twin>& twin, Backend& backend, const HeldBase& held) {
+  const bool needed = held.on_host() && !backend.on_host();
+  if (!needed || (twin && !twin->rebind(held.base()))) twin.reset();
+  if (needed && !twin) twin = std::make_unique<Twin>(backend, held.base());
+}
 
 // x - x is 0 for every finite x; sums of lanes that are not zero or NaN tell.
 template <class T>
