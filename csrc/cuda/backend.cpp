@@ -3,7 +3,6 @@
 // view being an address. The image is written again only when bases change, so a captured graph serves any bases.
 #include "backend.h"
 
-#include <cstring>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -37,8 +36,8 @@ struct Parts {
 template <class T>
 Part<T> append(std::vector<char>& image, const std::vector<T>& values) {
   const Part<T> part = {image.size(), values.size()};
-  image.resize(image.size() + values.size() * sizeof(T));
-  std::memcpy(image.data() + part.offset, values.data(), values.size() * sizeof(T));
+  const char* bytes = reinterpret_cast<const char*>(values.data());
+  image.insert(image.end(), bytes, bytes + values.size() * sizeof(T));
   return part;
 }
 

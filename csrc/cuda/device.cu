@@ -36,6 +36,10 @@ static cudaStream_t stream() {
 std::string device_absence() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
+  int driver = 0;
+  if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    return "no NVIDIA driver found";
+  }
   if (error != cudaSuccess) return cudaGetErrorString(error);
   return count > 0 ? "" : "no GPU found";
 }

@@ -4,9 +4,10 @@
 //
 // Fibers begin by makecontext and switch by _setjmp and _longjmp, which make no system call: 20 ns a switch.
 #undef _FORTIFY_SOURCE  // its longjmp refuses another stack
-#include <csetjmp>
 #include <ucontext.h>
+#include <csetjmp>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -32,7 +33,7 @@ constexpr size_t GUARD = 0;  // the sanitizer guards better
 #else
 constexpr size_t GUARD = 256;  // bytes
 #endif
-constexpr int POISON = 0xff, GUARD_BYTE = 0xa5;   // a word of POISON is a NaN
+constexpr int POISON = 0xff, GUARD_BYTE = 0xa5;  // a word of POISON is a NaN
 
 enum class State { ready, barrier, exchange, returned };
 
@@ -251,7 +252,7 @@ void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(
   for (unsigned y = 0; y < grid.y; ++y) {
     for (unsigned x : permutation(grid.x)) {
       here.block = {x, y, 0};
-      std::memset(here.shared, POISON, shared_bytes);
+      std::fill_n(here.shared, shared_bytes, char(POISON));
       run_block();
       check_guards(memory, shared_bytes);
     }
