@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract between the planner (Python) and the kernels (cpu/, cuda/): plain data and seven methods.
+// The contract between the planner (Python) and the kernels (cpu/, cuda/): plain data and a few methods.
 //
 // A View is a block of memory without a pointer; a Stage is one step of a chain; an Instruction is a kernel with
 // its views, chain and numbers; a Section is a run of instructions over one outer range without a barrier inside;
@@ -205,12 +205,16 @@ struct Program {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual char* allocate(int64_t bytes) = 0;  // ALIGNMENT-aligned, zeroed; released by free_memory
-  virtual void copy(char* to, const char* from, int64_t bytes) = 0;
+  virtual const Traits& traits() const = 0;
+  virtual bool on_host() const = 0;           // is its memory the host's, which the caller may read and write
+  virtual char* allocate(int64_t bytes) = 0;  // ALIGNMENT-aligned, zeroed; throws std::bad_alloc
+  virtual void release(char* memory, int64_t bytes) = 0;
+  virtual void copy(char* to, const char* from, int64_t bytes) = 0;  // between host and its memory, in any direction
   virtual int64_t scratch(const Instruction&) const = 0;
   virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand
   // Terms of the fastest product that errs no more than the precision allows.
   virtual int32_t terms(Precision, int64_t /*m*/, int64_t /*n*/, int64_t /*k*/) const { return 0; }
+  virtual int64_t depth(const Instruction&) const { return 0; }  // as KernelEntry's
   virtual Recording* record(const Section*, int32_t count) = 0;
   virtual void run(const Program*, int32_t count, char* const* bases, int32_t threads) = 0;
 };

@@ -11,7 +11,7 @@
 #include "check.h"
 #include "choose.h"
 #include "cuda/cuda.h"
-#include "runtime/arena.h"
+#include "runtime/host.h"
 #include "runtime/machine.h"
 #include "runtime/names.h"
 #include "runtime/recording.h"
@@ -20,29 +20,13 @@ namespace py = pybind11;
 
 using namespace py::literals;
 
-#include "bindings_memory.h"  // after pybind11, which only this file includes
+#include "bindings_instructions.h"  // after pybind11, which only this file includes
+#include "bindings_memory.h"
 
 namespace dlcore {
 namespace {
 
-// ---- names
-
-template <class Enum, int64_t n>
-Enum parse(const char* what, const char* const (&names)[n], const std::string& name) {
-  for (int32_t i = 0; i < n; ++i) {
-    if (name == names[i]) return Enum(i);
-  }
-  std::string all;
-  for (const char* known : names) all += (all.empty() ? "" : ", ") + std::string(known);
-  throw std::invalid_argument(message(what, ": expected one of ", all, ", got '", name, "'"));
-}
-
-template <int64_t n>
-py::tuple tuple_of(const char* const (&names)[n]) {
-  py::tuple tuple(n);
-  for (int64_t i = 0; i < n; ++i) tuple[size_t(i)] = names[i];
-  return tuple;
-}
+// ---- constants
 
 void bind_constants(py::module_& m) {
   m.attr("KERNELS") = tuple_of(KERNEL_NAMES);
@@ -80,112 +64,6 @@ void bind_constants(py::module_& m) {
                                "group"_a = int(segment_group), "decay"_a = int(segment_decay));
 }
 
-// ---- views, stages, instructions
-
-View make_view(int32_t arena, const std::string& dtype, const std::string& layout, int64_t rows, int64_t cols,
-               std::optional<int64_t> ld, int64_t step, int64_t offset, int32_t members, int64_t member_stride) {
-  return {arena,
-          parse<DType>("View dtype", DTYPE_NAMES, dtype),
-          parse<Layout>("View layout", LAYOUT_NAMES, layout),
-          members,
-          offset,
-          member_stride,
-          rows,
-          cols,
-          ld.value_or(cols),
-          step};
-}
-
-Stage make_stage(const std::string& kind, int32_t function, int32_t random_op, const View& operand,
-                 const View& operand_scale, const View& operand_shift, const View& a, const View& b, const View& c,
-                 const View& out, const View& out2, const std::vector<double>& numbers) {
-  Stage stage{parse<StageKind>("Stage kind", STAGE_NAMES, kind),
-              function,
-              random_op,
-              0,
-              operand,
-              operand_scale,
-              operand_shift,
-              a,
-              b,
-              c,
-              out,
-              out2,
-              {}};
-  CHECK_ARG(numbers.size() <= 4, "Stage numbers: expected at most 4, got ", numbers.size());
-  std::copy(numbers.begin(), numbers.end(), stage.numbers);
-  return stage;
-}
-
-OwnedInstruction make_instruction(const std::string& kernel, int64_t rows, int64_t cols, std::vector<View> operands,
-                                  std::vector<Stage> chain, std::vector<double> numbers, const View& scratch) {
-  OwnedInstruction made(parse<Kernel>("Instruction kernel", KERNEL_NAMES, kernel), rows, cols);
-  made.operands = std::move(operands);
-  made.chain = std::move(chain);
-  made.numbers = std::move(numbers);
-  made.scratch = scratch;
-  return made;
-}
-
-std::string describe(const View& view) {
-  if (view.arena < 0) return "View()";
-  return message("View(arena=", view.arena, ", dtype='", name_of(view.dtype), "', layout='", name_of(view.layout),
-                 "', rows=", view.rows, ", cols=", view.cols, ", ld=", view.ld, ", step=", view.step,
-                 ", offset=", view.offset, ", members=", view.members, ", member_stride=", view.member_stride, ")");
-}
-
-// Without pybind11's metaclass, which serves Python subclasses: there are none.
-template <class T, class... Extra>
-py::class_<T> bind_class(py::module_& m, const char* name, const Extra&... extra) {
-  return py::class_<T>(m, name, py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)), py::is_final(), extra...);
-}
-
-void bind_instructions(py::module_& m) {
-  const View absent = absent_view();
-  bind_class<View>(m, "View")
-      .def(py::init(&make_view), "arena"_a = -1, "dtype"_a = "f32", "layout"_a = "row_major", "rows"_a = 0,
-           "cols"_a = 0, "ld"_a = py::none(), "step"_a = 1, "offset"_a = 0, "members"_a = 1, "member_stride"_a = 0)
-      .def_readonly("arena", &View::arena)
-      .def_property_readonly("dtype", [](const View& view) { return name_of(view.dtype); })
-      .def_property_readonly("layout", [](const View& view) { return name_of(view.layout); })
-      .def_readonly("rows", &View::rows)
-      .def_readonly("cols", &View::cols)
-      .def_readonly("ld", &View::ld)
-      .def_readonly("step", &View::step)
-      .def_readonly("offset", &View::offset)
-      .def_readonly("members", &View::members)
-      .def_readonly("member_stride", &View::member_stride)
-      .def("__repr__", &describe);
-  bind_class<Stage>(m, "Stage")
-      .def(py::init(&make_stage), "kind"_a, "function"_a = 0, "random_op"_a = 0, "operand"_a = absent,
-           "operand_scale"_a = absent, "operand_shift"_a = absent, "a"_a = absent, "b"_a = absent, "c"_a = absent,
-           "out"_a = absent, "out2"_a = absent, "numbers"_a = py::make_tuple(0, 0, 0, 0))
-      .def_property_readonly("kind", [](const Stage& stage) { return name_of(stage.kind); })
-      .def_readonly("function", &Stage::function)
-      .def_readonly("random_op", &Stage::random_op)
-      .def_readonly("operand", &Stage::operand)
-      .def_readonly("operand_scale", &Stage::operand_scale)
-      .def_readonly("operand_shift", &Stage::operand_shift)
-      .def_readonly("a", &Stage::a)
-      .def_readonly("b", &Stage::b)
-      .def_readonly("c", &Stage::c)
-      .def_readonly("out", &Stage::out)
-      .def_readonly("out2", &Stage::out2)
-      .def_property_readonly("numbers", [](const Stage& s) {
-        return py::make_tuple(s.numbers[0], s.numbers[1], s.numbers[2], s.numbers[3]);
-      });
-  bind_class<OwnedInstruction>(m, "Instruction")
-      .def(py::init(&make_instruction), "kernel"_a, "rows"_a, "cols"_a, "operands"_a, "chain"_a = py::tuple(),
-           "numbers"_a = py::tuple(), "scratch"_a = absent)
-      .def_property_readonly("kernel", [](const OwnedInstruction& i) { return name_of(i.kernel); })
-      .def_readonly("rows", &OwnedInstruction::rows)
-      .def_readonly("cols", &OwnedInstruction::cols)
-      .def_readonly("operands", &OwnedInstruction::operands)
-      .def_readonly("chain", &OwnedInstruction::chain)
-      .def_readonly("numbers", &OwnedInstruction::numbers)
-      .def_readwrite("scratch", &OwnedInstruction::scratch);
-}
-
 // ---- backend
 
 template <class T>
@@ -213,10 +91,15 @@ struct HeldProgram {
 class CoreBackend {
  public:
   CoreBackend(const std::string& isa_, const std::string& real_)
-      : kernels(host_kernels(isa_, real_of(real_))),
-        isa(isa_.empty() ? chosen_set() : isa_),
-        real(real_),
-        host(kernels) {}
+      : isa(isa_.empty() ? chosen_set() : isa_), real(real_), name(isa == "cuda" || isa == "emulated" ? isa : "cpu") {
+    const DType type = real_of(real);
+    if (name == "cpu") {
+      backend = std::make_shared<HostBackend>(host_kernels(isa, type));
+    } else {
+      backend = {on_device(name), [](Backend*) {}};
+      CHECK_ARG(backend->traits().real == type, "real: expected float32 on ", name, ", got ", real);
+    }
+  }
 
   std::unique_ptr<Recording> record(const py::iterable& sections) {
     std::vector<std::vector<Instruction>> instructions;
@@ -234,7 +117,7 @@ class CoreBackend {
       made.push_back({nullptr, int32_t(instructions.back().size()), serial, block_rows, row_bytes});
     }
     for (size_t s = 0; s < made.size(); ++s) made[s].instructions = instructions[s].data();
-    return std::unique_ptr<Recording>(host.record(made.data(), int32_t(made.size())));
+    return std::unique_ptr<Recording>(backend->record(made.data(), int32_t(made.size())));
   }
 
   std::vector<HeldProgram> hold_program(const py::iterable& program) const {
@@ -247,18 +130,27 @@ class CoreBackend {
         held.back().owners.push_back(py::reinterpret_borrow<py::object>(recording));
         const Recording& cast = expect<Recording>(recording, "run: expected a Recording");
         held.back().recordings.push_back(&cast);
-        CHECK_ARG(cast.traits == kernels.traits, "run: expected recordings of ", kernels.traits->name, ", got one of ",
+        CHECK_ARG(cast.traits == &traits(), "run: expected recordings of ", traits().name, ", got one of ",
                   cast.traits->name);
       }
     }
     return held;
   }
 
-  HostKernels kernels;
-  std::string isa, real;
-  HostBackend host;
+  const Traits& traits() const { return backend->traits(); }
+
+  std::string isa, real, name;
+  std::shared_ptr<Backend> backend;
 
  private:
+  // They live as long as the process.
+  static Backend* on_device(const std::string& name) {
+    Backend* found = name == "cuda" ? cuda_backend() : emulated_backend();
+    if (found != nullptr) return found;
+    throw std::runtime_error(message("device: expected an available device, got '", name, "' (",
+                                     name == "cuda" ? cuda_info().absence : "built without the emulator", ")"));
+  }
+
   static DType real_of(const std::string& name) {
     constexpr const char* names[] = {"float32", "float64"};
     return parse<DType>("real", names, name);
@@ -275,7 +167,8 @@ class Prepared {
       for (const Recording* recording : part.recordings) merge(needs_, recording->arenas);
     }
     count_ = int64_t(bases.size());
-    objects_.resize(bases.size()), holders_.resize(bases.size()), found_.resize(needs_.size());
+    objects_.resize(bases.size()), holders_.resize(bases.size()), twins_.resize(needs_.size());
+    found_.resize(needs_.size());
     for (size_t i = 0; i < bases.size(); ++i) hold(i, bases[i]);
   }
 
@@ -291,6 +184,7 @@ class Prepared {
     if (index >= holders_.size() || holders_[index] == nullptr || needs_[index].written) return false;
     if (!holders_[index]->exchange(base, limit)) return false;
     found_[index] = holders_[index]->base();
+    renew(twins_[index], *backend_.backend, *holders_[index]);
     objects_[index] = base;
     return true;
   }
@@ -298,10 +192,16 @@ class Prepared {
   void run(int32_t threads) {
     CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
     check_bases(needs_, found_, count_);
-    std::vector<char*> addresses;
-    for (const Base& base : found_) addresses.push_back(base.address);
     const py::gil_scoped_release release;
-    backend_.host.run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+    std::vector<char*> addresses;
+    for (size_t i = 0; i < found_.size(); ++i) {
+      addresses.push_back(twins_[i] ? twins_[i]->address() : found_[i].address);
+      if (twins_[i]) twins_[i]->bring();
+    }
+    backend_.backend->run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+    for (size_t i = 0; i < found_.size(); ++i) {
+      if (twins_[i] && needs_[i].written) twins_[i]->take_back();
+    }
   }
 
  private:
@@ -309,8 +209,9 @@ class Prepared {
     if (i < needs_.size()) {
       holders_[i].reset(), found_[i] = Base{};
       if (needs_[i].used && !object.is_none()) {
-        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written);
+        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
         found_[i] = holders_[i]->base();
+        renew(twins_[i], *backend_.backend, *holders_[i]);
       }
     }
     objects_[i] = std::move(object);
@@ -324,6 +225,7 @@ class Prepared {
   int64_t count_ = 0;
   std::vector<py::object> objects_;
   std::vector<std::unique_ptr<HeldBase>> holders_;
+  std::vector<std::unique_ptr<Twin>> twins_;  // of host memory, where the backend is not on the host
   std::vector<Base> found_;
 };
 
@@ -343,7 +245,12 @@ void bind_backend(py::module_& m) {
 #if PY_VERSION_HEX < 0x030c0000  // later ones add it themselves
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
-      .def_buffer([](Arena& arena) { return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory), arena.bytes); });
+      .def("write", &write_arena, "data"_a)
+      .def("read", &read_arena, "into"_a)
+      .def_buffer([](Arena& arena) {
+        if (!arena.backend->on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
+        return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory), arena.bytes);
+      });
   bind_class<Recording>(m, "Recording")
       .def_property_readonly("sizes",
                              [](const Recording& r) {
@@ -362,51 +269,48 @@ void bind_backend(py::module_& m) {
       .def("reset_counters", [](const Recording& r) { r.calls = r.bytes = 0; });
   bind_class<CoreBackend>(m, "Backend")
       .def(py::init<const std::string&, const std::string&>(), "isa"_a = "", "real"_a = "float32")
-      .def_property_readonly("name", [](const CoreBackend&) { return "cpu"; })
+      .def_readonly("name", &CoreBackend::name)
       .def_readonly("isa", &CoreBackend::isa)
       .def_readonly("real", &CoreBackend::real)
-      .def_property_readonly("unit", [](const CoreBackend& b) { return b.kernels.traits->unit; })
-      .def_property_readonly("lanes", [](const CoreBackend& b) { return b.kernels.traits->lanes; })
-      .def_property_readonly("strip", [](const CoreBackend& b) { return b.kernels.traits->strip; })
-      .def_property_readonly("activations",
-                             [](const CoreBackend& b) {
-                               return formulas(b.kernels.traits->activations, b.kernels.traits->activation_count, true);
-                             })
+      .def_property_readonly("unit", [](const CoreBackend& b) { return b.traits().unit; })
+      .def_property_readonly("lanes", [](const CoreBackend& b) { return b.traits().lanes; })
+      .def_property_readonly("strip", [](const CoreBackend& b) { return b.traits().strip; })
       .def_property_readonly(
-          "rules",
-          [](const CoreBackend& b) { return formulas(b.kernels.traits->rules, b.kernels.traits->rule_count, false); })
+          "activations",
+          [](const CoreBackend& b) { return formulas(b.traits().activations, b.traits().activation_count, true); })
+      .def_property_readonly(
+          "rules", [](const CoreBackend& b) { return formulas(b.traits().rules, b.traits().rule_count, false); })
       .def_property_readonly("losses",
                              [](const CoreBackend& b) {
                                py::dict dict;
-                               for (int32_t i = 0; i < b.kernels.traits->loss_count; ++i)
-                                 dict[b.kernels.traits->losses[i].name] = i;
+                               for (int32_t i = 0; i < b.traits().loss_count; ++i) dict[b.traits().losses[i].name] = i;
                                return dict;
                              })
       .def(
-          "scratch", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.scratch(i.borrow()); },
+          "scratch", [](const CoreBackend& b, const OwnedInstruction& i) { return b.backend->scratch(i.borrow()); },
           "instruction"_a)
       .def(
-          "depth", [](const CoreBackend& b, const OwnedInstruction& i) { return b.host.depth(i.borrow()); },
+          "depth", [](const CoreBackend& b, const OwnedInstruction& i) { return b.backend->depth(i.borrow()); },
           "instruction"_a)
       .def(
           "layout",
           [](const CoreBackend& b, const std::string& role, int64_t rows, int64_t cols, int64_t depth) {
-            return name_of(b.host.layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
+            return name_of(b.backend->layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
           },
           "role"_a, "m"_a, "n"_a, "k"_a)
       .def(
           "terms",
           [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth) {
-            return b.host.terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth);
+            return b.backend->terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth);
           },
           "precision"_a, "m"_a, "n"_a, "k"_a)
       .def("record", &CoreBackend::record, "sections"_a)
       .def(
           "allocate",
-          [](const CoreBackend&, int64_t bytes) {
+          [](const CoreBackend& b, int64_t bytes) {
             CHECK_ARG(bytes >= 0, "allocate: expected 0 bytes or more, got ", bytes);
             try {
-              return std::make_unique<Arena>(bytes);
+              return std::make_unique<Arena>(b.backend, bytes);
             } catch (const std::bad_alloc&) {
               py::set_error(PyExc_MemoryError, message("allocate: no memory for ", bytes, " bytes").c_str());
               throw py::error_already_set();
@@ -444,9 +348,10 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-py::dict cuda_info() {
-  return py::dict("built"_a = false, "available"_a = false, "architectures"_a = py::list(), "devices"_a = py::list(),
-                  "reason"_a = cuda_absence());
+py::dict describe_cuda() {
+  const CudaInfo info = cuda_info();
+  return py::dict("built"_a = info.built, "available"_a = info.absence.empty(), "architectures"_a = info.architectures,
+                  "devices"_a = info.devices, "reason"_a = info.absence);
 }
 
 // Is every number of a C-contiguous float32 or float64 array finite?
@@ -489,7 +394,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   dlcore::bind_backend(m);
   m.def("cpu_info", &dlcore::cpu_info);
   m.def("all_finite", &dlcore::all_finite, "array"_a);
-  m.def("cuda_info", &dlcore::cuda_info);
+  m.def("cuda_info", &dlcore::describe_cuda);
+  m.def("emulator_built", [] { return dlcore::emulated_backend() != nullptr; });
+  m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
   m.def("default_threads", &dlcore::default_threads);

@@ -7,13 +7,36 @@ namespace dlcore {
 namespace {
 
 struct Arena {
-  explicit Arena(int64_t size) : memory(allocate_memory(size)), bytes(size) {}
+  Arena(std::shared_ptr<Backend> owner, int64_t size)
+      : backend(std::move(owner)), memory(backend->allocate(size)), bytes(size) {}
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  ~Arena() { free_memory(memory, bytes); }
+  ~Arena() { backend->release(memory, bytes); }
+  std::shared_ptr<Backend> backend;
   char* memory;
   int64_t bytes;
 };
+
+// The bytes of an arena and of contiguous host memory of the same size.
+py::buffer_info same_bytes(const char* who, const Arena& arena, const py::buffer& host, bool writable) {
+  py::buffer_info info = host.request(writable);
+  CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), who, ": expected a C-contiguous array, got strides");
+  CHECK_ARG(info.size * info.itemsize == arena.bytes, who, ": expected ", arena.bytes, " bytes, got ",
+            info.size * info.itemsize);
+  return info;
+}
+
+void write_arena(Arena& arena, const py::buffer& data) {
+  const py::buffer_info info = same_bytes("Arena.write", arena, data, false);
+  const py::gil_scoped_release release;
+  arena.backend->copy(arena.memory, static_cast<const char*>(info.ptr), arena.bytes);
+}
+
+void read_arena(const Arena& arena, const py::buffer& into) {
+  const py::buffer_info info = same_bytes("Arena.read", arena, into, true);
+  const py::gil_scoped_release release;
+  arena.backend->copy(static_cast<char*>(info.ptr), arena.memory, arena.bytes);
+}
 
 const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
@@ -75,11 +98,13 @@ bool same_kind(const Py_buffer& a, const Py_buffer& b) {
 // The memory of a Python object, held while this lives.
 class HeldBase {
  public:
-  HeldBase(py::handle object, int64_t index, bool written) {
+  HeldBase(py::handle object, int64_t index, bool written, const Backend& backend) {
     const std::string who =
         message("run: expected a ", written ? "writable " : "", "buffer for base ", index, ", got ");
     if (py::isinstance<Arena>(object)) {
       const Arena& arena = object.cast<const Arena&>();
+      on_host_ = arena.backend->on_host();
+      if (!on_host_ && arena.backend.get() != &backend) throw py::type_error(who + "an arena of another device");
       base_ = {arena.memory, 0, arena.bytes};
     } else if (PyObject_CheckBuffer(object.ptr())) {
       hold_buffer(object, who, written);
@@ -95,6 +120,7 @@ class HeldBase {
     if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
   }
   const Base& base() const { return base_; }
+  bool on_host() const { return on_host_; }
 
   // Takes the memory of another object instead, if that is the same but for its address and its numbers are plain.
   bool exchange(py::handle object, int64_t limit) {
@@ -132,7 +158,41 @@ class HeldBase {
 
   Py_buffer buffer_{};
   Base base_{};
+  bool on_host_ = true;
 };
+
+// A twin on the device of host memory that a run reads and writes.
+class Twin {
+ public:
+  Twin(Backend& backend, const Base& host) : backend_(backend), host_(host), bytes_(host.high - host.low) {
+    memory_ = backend_.allocate(bytes_);
+  }
+  Twin(const Twin&) = delete;
+  Twin& operator=(const Twin&) = delete;
+  ~Twin() { backend_.release(memory_, bytes_); }
+  // Of other host memory of the same size: true, if it is.
+  bool rebind(const Base& host) {
+    if (host.low != host_.low || host.high != host_.high) return false;
+    host_ = host;
+    return true;
+  }
+  char* address() const { return memory_ - host_.low; }
+  void bring() { backend_.copy(memory_, host_.address + host_.low, bytes_); }
+  void take_back() { backend_.copy(host_.address + host_.low, memory_, bytes_); }
+
+ private:
+  Backend& backend_;
+  Base host_;
+  int64_t bytes_;
+  char* memory_;
+};
+
+// The twin that a base needs, if any; one of the same size serves again.
+void renew(std::unique_ptr<Twin>& twin, Backend& backend, const HeldBase& held) {
+  const bool needed = held.on_host() && !backend.on_host();
+  if (!needed || (twin && !twin->rebind(held.base()))) twin.reset();
+  if (needed && !twin) twin = std::make_unique<Twin>(backend, held.base());
+}
 
 }  // namespace
 }  // namespace dlcore

@@ -11,8 +11,35 @@ from dlcore import _core
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@pytest.fixture(params=_core.cpu_info()["available"])
+# The kernels of cuda/ beside those of the CPU: in the emulator where it is built, on a GPU where there is one.
+DEVICES = ["emulated"] * _core.emulator_built() + ["cuda"] * _core.cuda_info()["available"]
+
+
+def pytest_collection_modifyitems(config, items):
+    """Devices compute in float32 only."""
+    left_out = [i for i in items if hasattr(i, "callspec") and _is_left_out(**i.callspec.params)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [i for i in items if i not in set(left_out)]
+
+
+def _is_left_out(isa="", real="", **_):
+    return isa in DEVICES and real == "float64"
+
+
+@pytest.fixture(params=[*_core.cpu_info()["available"], *DEVICES])
 def isa(request):
+    """An instruction set of this machine, or a device."""
+    return request.param
+
+
+@pytest.fixture(params=[isa for isa in (*_core.cpu_info()["available"], *DEVICES) if isa != "emulated"])
+def formula_isa(request):
+    """One that compiles the formulas for itself; the emulator's have the bits of AVX2 (test_emulator.py)."""
+    return request.param
+
+
+@pytest.fixture(params=_core.cpu_info()["available"])
+def cpu_isa(request):
     """An instruction set of this machine."""
     return request.param
 
@@ -38,8 +65,14 @@ def unit(request):
     return instructions.backend(request.param, "float32")
 
 
-@pytest.fixture(params=["cpu"])
+@pytest.fixture(params=["cpu", *DEVICES])
 def device(request):
+    return request.param
+
+
+@pytest.fixture(params=DEVICES or [pytest.param("", marks=pytest.mark.skip("built without CUDA and without the emulator"))])
+def other_device(request):
+    """A device that is not the CPU."""
     return request.param
 
 

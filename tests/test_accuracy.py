@@ -47,8 +47,8 @@ def truth(name, derivative):
 
 
 @pytest.fixture
-def core(isa):
-    return _core.Backend(isa, "float32")
+def core(formula_isa):
+    return _core.Backend(formula_isa, "float32")
 
 
 def apply(core, name, x):

@@ -238,16 +238,16 @@ def test_share_of_peak_is_of_the_nearer_limit():
     assert LIMITS.share(2.0, flops=1.0, moved=10**9, live=1 << 31) == pytest.approx(0.5)
 
 
-def test_rate_is_of_all_threads(isa, monkeypatch):
+def test_rate_is_of_all_threads(cpu_isa, monkeypatch):
     monkeypatch.setattr(peak, "FMA_ROUNDS", 100_000)
-    assert peak.rate(2, isa) > 1e8
+    assert peak.rate(2, cpu_isa) > 1e8
 
 
-def test_peak_is_measured(isa, monkeypatch):
+def test_peak_is_measured(cpu_isa, monkeypatch):
     monkeypatch.setattr(peak, "ATTEMPTS", 1)
     monkeypatch.setattr(peak, "SECONDS", 1e-3)
     monkeypatch.setattr(peak, "LEVELS", (1 << 12, 1 << 16))
-    found = peak.measure.__wrapped__(2, isa)
+    found = peak.measure.__wrapped__(2, cpu_isa)
     assert found.flops > 1e8
     assert [size for size, _ in found.read] == [1 << 13, 1 << 17]
     assert all(rate > 1e8 for _, rate in found.read)

@@ -43,9 +43,9 @@ DOORS = {"__init__", "__main__", "cli", "bench"}
 INCLUDES = {
     "math": {"math"},
     "cpu": {"cpu", "math", "backend.h"},
-    "cuda": {"cuda", "math", "backend.h", "check.h"},
+    "cuda": {"cuda", "math", "backend.h", "check.h", "runtime"},
     "runtime": {"runtime", "backend.h", "check.h"},
-    "": {"runtime", "backend.h", "check.h", "choose.h", "bindings_memory.h", "cuda"},
+    "": {"runtime", "backend.h", "check.h", "choose.h", "bindings_instructions.h", "bindings_memory.h", "cuda"},
 }
 # Headers without code of their own, for files that are compiled for one instruction set.
 PLAIN_HEADERS = {"cstdint", "cstddef", "immintrin.h", "arm_neon.h", "arm_fp16.h"}
@@ -153,6 +153,20 @@ def test_includes_follow_the_arrows():
             if kind == '"' and target(path, name) not in allowed:
                 wrong.append(f"{path.relative_to(ROOT)} includes {name}")
     assert not wrong
+
+
+def test_only_the_cuda_backend_knows_the_runtime():
+    users = [
+        p for p in sources(CSRC / "cuda") if any(target(p, name) == "runtime" for kind, name in includes(p) if kind == '"')
+    ]
+    assert users == [CSRC / "cuda" / "backend.cpp"]
+
+
+def test_words_of_cuda_stand_in_few_files():
+    """Kernels use shared memory and start through launch.cuh, so that the emulator can run them unchanged."""
+    words = re.compile(r"__shared__|<<<|cuda_runtime|\bcuda[A-Z]\w+\(")
+    users = {p.relative_to(CSRC / "cuda").as_posix() for p in sources(CSRC / "cuda") if words.search(p.read_text())}
+    assert users == {"launch.cuh", "device.cu"}
 
 
 def test_pybind11_is_included_in_one_file():

@@ -27,7 +27,7 @@ def on_unit(unit, monkeypatch):
 
 @pytest.fixture
 def without_unit(monkeypatch):
-    monkeypatch.setattr(backends, "get", lambda dtype="float32": _core.Backend("baseline", dtype))
+    monkeypatch.setattr(backends, "get", lambda dtype="float32", device="cpu": _core.Backend("baseline", dtype))
 
 
 def layers(*widths):

@@ -280,7 +280,8 @@ def test_sets_without_a_unit_refuse_terms_and_planes(backend):
 
 
 # ------------------------------------------------------------------------------------------------------ choice
-def test_terms_are_chosen_by_shape_and_precision(backend):
+def test_terms_are_chosen_by_shape_and_precision(cpu_isa, real):
+    backend = _core.Backend(cpu_isa, real)
     for precision, terms in zip(_core.PRECISIONS, (6, 3, 1), strict=True):
         assert backend.terms(precision, 1, 2**40, 2**40) == 0
         assert backend.terms(precision, 2**40, 2**40, 1) == 0

@@ -4,7 +4,7 @@
 
 namespace dlcore {
 
-Backend* make_cuda_backend() { return nullptr; }
-const char* cuda_absence() { return "built without CUDA"; }
+CudaInfo cuda_info() { return {false, "built without CUDA", {}, {}}; }
+Backend* cuda_backend() { return nullptr; }
 
 }  // namespace dlcore

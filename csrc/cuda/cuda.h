@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// The door to the CUDA backend, built or not.
+// The doors to the backends of this folder, built or not. A backend lives as long as the process.
 #pragma once
+#include <string>
+#include <vector>
+
 #include "../backend.h"
 
 namespace dlcore {
 
-Backend* make_cuda_backend();  // nullptr when there is none, for the reason that cuda_absence gives
-const char* cuda_absence();
+struct CudaInfo {
+  bool built;
+  std::string absence;  // why there is no backend; "" where there is one
+  std::vector<std::string> devices;
+  std::vector<std::string> architectures;  // compiled for
+};
+
+CudaInfo cuda_info();
+Backend* cuda_backend();  // nullptr where there is none
+
+// The kernels of cuda/ in threads of this process, for tests; nullptr where it is not built.
+Backend* emulated_backend();
+// Runs a kernel with a fault that the emulator finds, or that changes its result with the schedule.
+std::vector<float> emulate_fault(const std::string& fault, uint64_t schedule);
 
 }  // namespace dlcore

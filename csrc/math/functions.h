@@ -17,7 +17,7 @@ constexpr real TINY = real(DLCORE_REAL_F64 ? 2.2250738585072014e-308 : 1.1754943
 template <class T, int N>
 DLCORE_HD T polynomial(T x, const real (&c)[N]) {
   T y = splat<T>(c[0]);
-#pragma GCC unroll 32
+  DLCORE_UNROLL(32)
   for (int i = 1; i < N; ++i) y = fma(y, x, splat<T>(c[i]));
   return y;
 }

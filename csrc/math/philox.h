@@ -41,9 +41,9 @@ DLCORE_HD PhiloxKey<T> philox_key(uint64_t seed) {
 template <class T, int N>
 DLCORE_HD void philox(const PhiloxKey<T>& key, T (&x)[N][4]) {
   const T m0 = Words<T>::splat(0xD2511F53u), m1 = Words<T>::splat(0xCD9E8D57u);
-#pragma GCC unroll 10
+  DLCORE_UNROLL(10)
   for (int i = 0; i < PHILOX_ROUNDS; ++i) {
-#pragma GCC unroll 4
+    DLCORE_UNROLL(4)
     for (int n = 0; n < N; ++n) {
       const T p0 = Words<T>::multiply(x[n][0], m0), p1 = Words<T>::multiply(x[n][2], m1);
       x[n][0] = (p1 >> 32) ^ x[n][1] ^ key.rounds[i][0];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every file of math/ and cpu/ opens with: the real type and the namespace of the instruction set it is compiled
-// for.
+// What every file of math/, cpu/ and cuda/ opens with: the real type, and the namespace of the folder and instruction
+// set it is compiled for.
 #pragma once
 #include <cstdint>
 
@@ -10,9 +10,22 @@
 #define DLCORE_HD inline
 #endif
 
-#define DLCORE_BEGIN \
-  namespace dlcore { \
-  namespace cpu {    \
+#define DLCORE_PRAGMA(text) _Pragma(#text)
+#if defined(__CUDA_ARCH__)
+#define DLCORE_UNROLL(n) DLCORE_PRAGMA(unroll n)
+#elif defined(__CUDACC__)  // the host's half of a .cu file
+#define DLCORE_UNROLL(n)
+#else
+#define DLCORE_UNROLL(n) DLCORE_PRAGMA(GCC unroll n)
+#endif
+
+#ifndef DLCORE_FOLDER
+#define DLCORE_FOLDER cpu
+#endif
+
+#define DLCORE_BEGIN        \
+  namespace dlcore {        \
+  namespace DLCORE_FOLDER { \
   namespace DLCORE_ISA {
 #define DLCORE_END \
   }                \

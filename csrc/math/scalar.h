@@ -19,11 +19,11 @@ template <>
 struct Lanes<real> {
   typedef real type;
   typedef bool mask;
-  typedef dlcore::cpu::DLCORE_ISA::integer integer;
+  typedef dlcore::DLCORE_FOLDER::DLCORE_ISA::integer integer;
 
   static DLCORE_HD real splat(real x) { return x; }
   static DLCORE_HD real fma(real a, real b, real c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__) || defined(DLCORE_EMULATOR)
     return sizeof(real) == 4 ? real(__builtin_fmaf(a, b, c)) : real(__builtin_fma(a, b, c));
 #else
     return a * b + c;

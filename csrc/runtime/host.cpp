@@ -11,6 +11,8 @@ namespace dlcore {
 
 char* HostBackend::allocate(int64_t bytes) { return allocate_memory(bytes); }
 
+void HostBackend::release(char* memory, int64_t bytes) { free_memory(memory, bytes); }
+
 void HostBackend::copy(char* to, const char* from, int64_t bytes) { std::memcpy(to, from, size_t(bytes)); }
 
 int64_t HostBackend::scratch(const Instruction& instruction) const {

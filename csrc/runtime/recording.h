@@ -3,6 +3,7 @@
 // must hold.
 #pragma once
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "../backend.h"
@@ -49,6 +50,11 @@ struct Step {
   int64_t bytes;
 };
 
+// What a backend keeps with a recording.
+struct Attachment {
+  virtual ~Attachment() = default;
+};
+
 struct Recording {
   const Traits* traits = nullptr;
   std::vector<OwnedInstruction> owned;
@@ -59,6 +65,7 @@ struct Recording {
 
   // Totals since the last reset: instructions executed, and the bytes they moved.
   mutable std::atomic<int64_t> calls{0}, bytes{0};
+  mutable std::unique_ptr<Attachment> attachment;
 };
 
 Recording* record_sections(const Section*, int32_t count, const KernelEntry* const* table, const Traits&);

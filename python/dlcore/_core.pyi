@@ -167,7 +167,7 @@ class Instruction:
 
 @final
 class Arena:
-    """Zeroed, aligned memory with the buffer protocol: ``numpy.frombuffer(arena, dtype)``."""
+    """Zeroed, aligned memory; of the host, with the buffer protocol: ``numpy.frombuffer(arena, dtype)``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """TypeError: Backend.allocate makes them."""
@@ -176,6 +176,12 @@ class Arena:
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...
+    def write(self, data: Any) -> None:
+        """Fill it with the bytes of a C-contiguous array of its size."""
+
+    def read(self, into: Any) -> None:
+        """Copy its bytes into a C-contiguous array of its size."""
+
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
@@ -206,13 +212,16 @@ class Recording:
 
 @final
 class Backend:
-    """The kernels of one instruction set and real type."""
+    """The kernels of one instruction set or device, and real type."""
 
     def __init__(self, isa: str = "", real: str = "float32") -> None:
-        """``isa`` "": that of DLCORE_CPU, else the best; ``real``: "float32" or "float64"."""
+        """``isa`` "": that of DLCORE_CPU, else the best; also "cuda", and "emulated" where that is built. ``real``:
+        "float32" or, on the CPU, "float64". RuntimeError where the device is not available."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """ "cpu", "cuda" or "emulated"."""
+
     @property
     def isa(self) -> str: ...
     @property
@@ -265,7 +274,9 @@ class Backend:
     ) -> None:
         """Run each (recordings, times) in order over one buffer, array or None for each arena, without the GIL.
 
-        A strided array stands for its first element and the memory it spans. Called while another thread is
+        A strided array stands for its first element and the memory it spans. On a device, host memory is copied there
+        before and, where it is written, back afterwards; the emulator takes ``threads`` for the order of its threads.
+        Called while another thread is
         running, it does not wait but uses one thread; the results have the same bits.
         """
 
@@ -297,6 +308,12 @@ def all_finite(array: Any) -> bool:
     """Is every number of a C-contiguous float32 or float64 array finite?"""
 
 def cuda_info() -> _CudaInfo: ...
+def emulator_built() -> bool:
+    """Was this built with DLCORE_EMULATE?"""
+
+def emulate_fault(fault: str, schedule: int) -> list[float]:
+    """What a kernel with a planted fault makes under a schedule; RuntimeError where the emulator finds it."""
+
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""
 

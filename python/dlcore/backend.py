@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled backends, one for each real type, and the number of threads they may use."""
+"""The compiled backends, one for each device and real type, their memory, and the number of threads they may use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _threads = 0
 
 
 @cache
-def get(dtype: str = "float32"):
-    """The CPU backend that computes in ``dtype`` ("float32" or "float64")."""
-    return _core.Backend(real=one_of("dtype", dtype, ("float32", "float64")))
+def get(dtype: str = "float32", device: str = "cpu"):
+    """The backend of a device that computes in ``dtype`` ("float32" or, on the CPU, "float64")."""
+    return _core.Backend("" if device == "cpu" else device, one_of("dtype", dtype, ("float32", "float64")))
 
 
 PRECISIONS = _core.PRECISIONS
@@ -67,13 +67,68 @@ def select_device(device: str) -> str:
     RuntimeError
         CUDA asked for and not available; the message says why.
     """
+    if device == "emulated" and _core.emulator_built():  # for tests
+        return device
     one_of("device", device, ("auto", "cpu", "cuda"))
-    if device == "cuda":
-        raise RuntimeError(f"device: expected an available device, got 'cuda' ({_core.cuda_info()['reason']})")
-    return "cpu"
+    cuda = _core.cuda_info()
+    if device == "cuda" and not cuda["available"]:
+        raise RuntimeError(f"device: expected an available device, got 'cuda' ({cuda['reason']})")
+    return "cuda" if device == "cuda" else "cpu"
 
 
 def allocate(count: int, dtype: str) -> np.ndarray:
     """A zeroed, aligned array of the backend's own memory."""
     arena = get().allocate(max(1, count) * np.dtype(dtype).itemsize)
     return np.frombuffer(arena, dtype=dtype)[:count]
+
+
+def allocate_on(backend, name: str, size: int):
+    """Bytes where a backend's programs work on them: an array of the host, or an arena of the device."""
+    if backend.name == "cpu":
+        return allocate(size, "uint8")
+    try:
+        return backend.allocate(size)
+    except MemoryError as error:
+        raise MemoryError(f"{backend.name}: {name}: {error}") from None
+
+
+def resident(backend, array: np.ndarray | None):
+    """A data set where a backend reads it fastest: copied to a device once, if it is C-contiguous."""
+    if backend.name == "cpu" or array is None or not array.flags.c_contiguous:
+        return array
+    arena = allocate_on(backend, "data", array.nbytes)
+    arena.write(array)
+    return arena
+
+
+class Memory:
+    """A flat array that programs read and write: on the CPU itself, elsewhere with a twin on the device. Each of the two is
+    brought up to date when it is asked for, so that nothing is copied between the steps of a loop."""
+
+    def __init__(self, backend, name: str, count: int, dtype: str):
+        self.name, self._array = name, allocate(count, dtype)
+        self.move(backend)
+
+    def move(self, backend) -> None:
+        """Belong to another backend; the numbers stay."""
+        self._array = self.array if hasattr(self, "_arena") else self._array
+        self._arena = None if backend.name == "cpu" else allocate_on(backend, self.name, self._array.nbytes)
+        self._behind = "device"
+
+    @property
+    def array(self) -> np.ndarray:
+        """The host's side, to read and to write."""
+        if self._arena is not None and self._behind == "host":
+            self._arena.read(self._array)
+        self._behind = "device"
+        return self._array
+
+    @property
+    def base(self):
+        """What a program is given, to read and to write."""
+        if self._arena is None:
+            return self._array
+        if self._behind == "device":
+            self._arena.write(self._array)
+        self._behind = "host"
+        return self._arena

@@ -91,12 +91,12 @@ class Net:
         self.precision = one_of("Net: precision", precision, backends.PRECISIONS)
         if dtype == "float64" and precision != "float32":
             raise ValueError(f"Net: precision: expected 'float32' beside dtype 'float64', got {precision!r}")
-        self.backend = backends.get(self.dtype)
+        self.backend = backends.get(self.dtype, self.device)
         self._threads = None if threads is None else positive_int("Net: threads", threads)
         taken = [n for n, p in self.layer.named_parameters() if p.adopted]
         if taken:
             raise ValueError(f"Net: expected layers of no other net, got {taken[0]}; build new layers")
-        self.store = Store(self.layer, self.dtype)
+        self.store = Store(self.layer, self.dtype, self.backend)
         self.store.draw(self.seed)
         self.plans = Plans()
         self._local = threading.local()  # tables and scratch: several threads may predict at once
@@ -122,7 +122,7 @@ class Net:
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """Arrays by path; writing into them changes the net."""
+        """Arrays by path; writing into them changes the net. After a run on a GPU, ask again."""
         return {n: p.value for n, p in self.store.named.items() if not p.state}
 
     @property
@@ -148,7 +148,7 @@ class Net:
 
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
-        return {"parameters": self.store.array, "tables": self.tables}
+        return {"parameters": self.store.memory.base, "tables": self.tables}
 
     @property
     def tables(self) -> np.ndarray:
@@ -164,11 +164,37 @@ class Net:
             self._local.forwards = {}
         return self._local.forwards
 
-    def scratch(self, size: int) -> np.ndarray:
+    def scratch(self, size: int):
         """Scratch memory of at least ``size`` bytes, kept between the calls of a thread."""
-        if getattr(self._local, "scratch", np.empty(0)).size < max(1, size):
-            self._local.scratch = backends.allocate(size, "uint8")
+        if getattr(self._local, "scratch_size", 0) < max(1, size):
+            self._local.scratch = backends.allocate_on(self.backend, "scratch", size)
+            self._local.scratch_size = size
         return self._local.scratch
+
+    def to(self, device: str) -> Net:
+        """Move to another device, with parameters and optimizer state; returns the net.
+
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda"}
+
+        Raises
+        ------
+        RuntimeError
+            A device that is not available; the net stays where it is.
+
+        Examples
+        --------
+        >>> import dlcore as dl
+        >>> dl.Net([dl.Linear(3, 2)]).to("cpu").device
+        'cpu'
+        """
+        device = backends.select_device(device)
+        backend = backends.get(self.dtype, device)
+        for memory in (self.store.memory, *(self.training.memories() if self.training else ())):
+            memory.move(backend)
+        self.device, self.backend, self.plans, self._local = device, backend, Plans(), threading.local()
+        return self
 
     # ------------------------------------------------------------------------------------------- training
     def compile(self, loss, optimizer, batch_size: int, *, updates_per_epoch: int = 1, fuse=True, record=True) -> Step:

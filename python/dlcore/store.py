@@ -21,7 +21,7 @@ class Store:
 
     Attributes
     ----------
-    array : ndarray
+    memory : Memory
         Trained parameters in layer order, then state such as running means.
     segments : dict
         Parameter -> Segment(offset, size) in elements; the key None stands for the whole array.
@@ -29,7 +29,7 @@ class Store:
         Length of the trained part, and so of gradients and optimizer arrays.
     """
 
-    def __init__(self, layer: Layer, dtype: str):
+    def __init__(self, layer: Layer, dtype: str, backend=None):
         named = list(layer.named_parameters())
         if len({id(p) for _, p in named}) < len(named):
             raise ValueError(f"{type(layer).__name__}: expected every layer once in a net, got one twice")
@@ -44,7 +44,12 @@ class Store:
             if not state:
                 self.trained_elements = offset
         self.segments[None] = Segment(0, offset)
-        self.array = backends.allocate(offset, dtype)
+        self.memory = backends.Memory(backend or backends.get(dtype), "parameters", offset, dtype)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The memory on the host, up to date."""
+        return self.memory.array
 
     def view(self, array: np.ndarray, parameter: Parameter) -> np.ndarray:
         """The part of a flat array (parameters, gradients, optimizer state) that belongs to a parameter."""
@@ -57,10 +62,11 @@ class Store:
 
     def draw(self, seed: int) -> None:
         """Initialise every parameter from its own stream of (seed, position) and let it live here."""
+        array = self.array
         for i, (path, p) in enumerate(self.named.items()):
             rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), i]))
             value = p._value if p._value is not None else p.init(p.shape, rng)
-            view = self.view(self.array, p)
+            view = self.view(array, p)
             view[...] = value
             p.name = path
-            p.adopt(view)
+            p.adopt(view, self)

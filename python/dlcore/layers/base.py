@@ -29,6 +29,7 @@ class Parameter:
         self.frozen = False
         self.adopted = False
         self._value: np.ndarray | None = None
+        self._store = None
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -43,6 +44,8 @@ class Parameter:
         """The array; drawn from seed 0 on first use when no net has adopted the parameter."""
         if self._value is None:
             self._value = np.ascontiguousarray(self.init(self.shape, np.random.Generator(np.random.Philox(0))))
+        if self._store is not None:
+            return self._store.view(self._store.array, self)
         return self._value
 
     @value.setter
@@ -53,11 +56,11 @@ class Parameter:
         if self._value is None:
             self._value = np.array(array, dtype=np.result_type(array.dtype, np.float32))
         else:
-            self._value[...] = array
+            self.value[...] = array
 
-    def adopt(self, storage: np.ndarray) -> None:
-        """Live in a net's arena from now on."""
-        self._value, self.adopted = storage, True
+    def adopt(self, storage: np.ndarray, store=None) -> None:
+        """Live in a net's arena from now on, which ``store`` keeps up to date."""
+        self._value, self._store, self.adopted = storage, store, True
 
 
 class Layer:

@@ -134,7 +134,7 @@ class Plan:
 
     def _cut(self, nodes: list[Node], part: str, own) -> list[Section]:
         inside = [n for n in nodes if n.section == part]
-        if not self._recorded:
+        if not self._recorded or self._backend.name != "cpu":
             return [Section((n,)) for n in inside]
         phases = {n: 1 if own[n] == 0 and not any(s.op.reduces for s in n.chain) else 2 for n in inside}
         depths = {n: self._backend.depth(self._lowering.instruction(n)) for n in inside if n.op is Product}

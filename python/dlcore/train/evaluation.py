@@ -42,10 +42,12 @@ class Forward:
         """Use this array from now on, unless something about it is new or to be refused."""
         return self.input is net.input and self.prepared.accept(self.x, x)
 
-    def run(self, threads: int, out: np.ndarray) -> None:
+    def run(self, net, out: np.ndarray) -> None:
         self.prepared.set(self.out, out)
         self.counters[_core.COUNTER["position"]] = 0
-        self.prepared.run(threads)
+        if net.device != "cpu":
+            net.arenas()  # what was written on the host
+        self.prepared.run(net.threads)
 
 
 def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
@@ -56,7 +58,7 @@ def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
         found = net.forwards.get(softmax)
         if found is None or not found.accepts(net, part):
             found = net.forwards[softmax] = Forward(net, part, softmax)
-        found.run(net.threads, out[start : start + rows])
+        found.run(net, out[start : start + rows])
     return out
 
 
@@ -66,7 +68,7 @@ def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
     if found is None or not found.accepts(net, x):
         return None
     out = np.empty(found.shape, net.dtype)
-    found.run(net.threads, out)
+    found.run(net, out)
     return out
 
 

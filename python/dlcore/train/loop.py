@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from .. import _core
+from .. import backend as backends
 from ..layers.normalization import statistics_layers
 from . import callbacks as cb
 from .evaluation import metrics
@@ -46,6 +47,7 @@ class Loop:
         self.seconds_per_update = 0.0
         self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
         self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
+        self.data = {name: backends.resident(self.net.backend, a) for name, a in rows.arenas().items()}
         self.best_score: float | None = None
         self.best_weights: np.ndarray | None = None
 
@@ -136,7 +138,7 @@ class Loop:
         self.hyper[:updates] = training.hyper(updates, self.updates_per_epoch)
         training.start(net.tables, position)
         arenas = training.arenas(
-            **self.rows.arenas(), order=order, scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
+            **self.data, order=order, scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
             results=self.results,
         )  # fmt: skip
         begin = time.perf_counter()

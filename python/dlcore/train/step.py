@@ -22,8 +22,22 @@ class Training:
         self.updates = self.draws = 0
         elements = net.store.trained_elements
         rule_states = net.backend.rules[optimizer.rule][1]
-        self.arrays = {f"optimizer{i + 1}": backends.allocate(elements, net.dtype) for i in range(rule_states)}
-        self.gradients = backends.allocate(elements, net.dtype)
+        names = ["gradients", *(f"optimizer{i + 1}" for i in range(rule_states))]
+        self._memories = {name: backends.Memory(net.backend, name, elements, net.dtype) for name in names}
+
+    @property
+    def gradients(self) -> np.ndarray:
+        """Of the last batch, or their sum."""
+        return self._memories["gradients"].array
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The optimizer's state."""
+        return {name: m.array for name, m in self._memories.items() if name != "gradients"}
+
+    def memories(self):
+        """All that lives beside the parameters on the net's device."""
+        return self._memories.values()
 
     def spec(self, table_rows: int = 1) -> UpdateSpec:
         """The update over the parameters that are not frozen, with tables for so many updates a call."""
@@ -32,7 +46,7 @@ class Training:
             (s.offset, s.size, 0, float(p.decay or o.decay_all)) for p, s in self.net.store.trained() if not p.frozen
         )
         return UpdateSpec(
-            o.rule, len(self.arrays), self.net.store.trained_elements, segments, o.clip_norm or 0.0, o.clip_value or 0.0,
+            o.rule, len(self._memories) - 1, self.net.store.trained_elements, segments, o.clip_norm or 0.0, o.clip_value or 0.0,
             self.accumulate > 1, table_rows=table_rows,
         )  # fmt: skip
 
@@ -51,7 +65,7 @@ class Training:
 
     def arenas(self, **given) -> dict:
         """All arenas of a training plan."""
-        return {**self.net.arenas(), "gradients": self.gradients, **self.arrays, **given}
+        return {**self.net.arenas(), **{name: m.base for name, m in self._memories.items()}, **given}
 
     def start(self, tables: np.ndarray, position: int = 0) -> None:
         """Set the counters for the next chunk of updates; hyper and results are indexed from its start."""
@@ -96,7 +110,7 @@ class Step:
             Other shapes than compiled for, labels out of range, non-finite values.
         """
         bound = self._bound
-        if bound is None or not bound.accepts(x, y, sample_weight):
+        if bound is None or bound.backend is not self.training.net.backend or not bound.accepts(x, y, sample_weight):
             x, y, sample_weight = self._checked(x, y, sample_weight)
             bound = self._bound = _Bound(self, x, y, sample_weight, self._options)
         return bound.run()
@@ -119,7 +133,7 @@ class _Bound:
         batch = Batch(len(x), *(None if a is None else Source.of(a) for a in (x, y, weight)), **net.input_affine())
         self.plan = training.plan(batch, **options)
         hyper, results = hyper_row({}), np.zeros(_core.RESULTS)
-        tables, scratch = net.tables, net.scratch(self.plan.scratch_bytes)
+        self.backend, tables, scratch = net.backend, net.tables, net.scratch(self.plan.scratch_bytes)
         given = {"x": x, "y": y, "weight": weight, "hyper": hyper, "results": results}
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
@@ -147,6 +161,8 @@ class _Bound:
         for name, column in self.columns:
             hyper[column] = row[name]
         counters[0], counters[1], counters[2], counters[3] = training.draws, 0, 0, self.net.seed
+        if self.net.device != "cpu":
+            training.arenas()  # what was written on the host
         for prepared in self.prepared:
             prepared.run(self.net.threads)
         training.updates += 1

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chains on a tile of TILE x TILE elements, which the THREADS threads of a block hold in registers, 4 x 4 each. Every
+// switch is outside of the loops over the 16 elements and takes the same way in the whole block.
+//
+// Reductions are those of cpu/chain.h, to the bit: rows in order within a chunk, chunks in order.
+#pragma once
+#include "../math/activations.h"
+#include "stage.cuh"
+
+DLCORE_BEGIN
+
+// v = f(v, row, column)
+template <class F>
+__device__ inline void map(Tile& t, F f) {
+  DLCORE_UNROLL(4)
+  for (int r = 0; r < SIDE; ++r) {
+    DLCORE_UNROLL(4)
+    for (int c = 0; c < SIDE; ++c) t.v[r][c] = f(t.v[r][c], r, c);
+  }
+}
+
+// v = f(v, operand, column)
+template <class F>
+__device__ inline void map_with_operand(const Stage& s, Tile& t, F f) {
+  const Operand o(s, t);
+  DLCORE_UNROLL(4)
+  for (int r = 0; r < SIDE; ++r) {
+    real x[SIDE];
+    operand_row(o, t, r, x);
+    DLCORE_UNROLL(4)
+    for (int c = 0; c < SIDE; ++c) t.v[r][c] = f(t.v[r][c], x[c], c);
+  }
+}
+
+__device__ inline void affine(const Stage& s, Tile& t) {
+  const Columns a(s.a, t), shift(s.b, t);
+  if (a.given && shift.given) {
+    map(t, [&](real v, int, int c) { return fma(v, a.x[c], shift.x[c]); });
+  } else if (a.given) {
+    map(t, [&](real v, int, int c) { return v * a.x[c]; });
+  } else if (shift.given) {
+    map(t, [&](real v, int, int c) { return v + shift.x[c]; });
+  }
+}
+
+__device__ inline void affine2(const Stage& s, Tile& t) {
+  const Columns a(s.a, t), b(s.b, t), k(s.c, t);
+  map_with_operand(s, t, [&](real v, real x, int c) { return fma(v, a.x[c], fma(x, b.x[c], k.x[c])); });
+}
+
+struct Constants {
+  real c[3];
+};
+
+template <class A>
+__device__ inline void activate(Tile& t, const Constants& k) {
+  map(t, [&](real v, int, int) { return A::apply(v, k.c); });
+}
+
+template <class A>
+__device__ inline void activate_grad(const Stage& s, Tile& t, const Constants& k) {
+  const bool holds_output = s.numbers[3] != 0;
+  if (A::from_output && !holds_output) {
+    map_with_operand(s, t, [&](real v, real x, int) { return v * A::grad(A::apply(x, k.c), k.c); });
+  } else {
+    map_with_operand(s, t, [&](real v, real x, int) { return v * A::grad(x, k.c); });
+  }
+}
+
+__device__ inline void activation(const Stage& s, Tile& t) {
+  const Constants k = {{real(s.numbers[0]), real(s.numbers[1]), real(s.numbers[2])}};
+  const bool grad = s.kind == StageKind::activate_grad;
+  switch (Activation(s.function)) {
+#define DLCORE_CASE(name) \
+  case Activation::name:  \
+    return grad ? activate_grad<activations::name>(s, t, k) : activate<activations::name>(t, k);
+    DLCORE_ACTIVATIONS(DLCORE_CASE)
+#undef DLCORE_CASE
+    case Activation::count:
+      return;
+  }
+}
+
+__device__ inline void dropout(const Stage& s, Tile& t) {
+  if (s.numbers[0] <= 0) return;
+  const uint32_t threshold = dropout_threshold(s.numbers[0]);
+  const real scale = dropout_scale(threshold);
+  uint32_t draws[SIDE][2];
+  draw_tile(s, t, draws);
+  map(t, [&](real v, int r, int c) {
+    const uint32_t draw = draws[r][c / 2] >> (c % 2 * 16) & 0xffff;
+    return draw < threshold ? v * scale : real(0);
+  });
+}
+
+__device__ inline void store_tile(const View& out, const Tile& t) {
+  real* to = at<real>(out);
+  DLCORE_UNROLL(4)
+  for (int r = 0; r < SIDE; ++r) {
+    if (r < t.rows) store4(to + (t.row + r) * out.ld + t.col, t.v[r], t.cols);
+  }
+}
+
+__device__ inline void run_stage(const Instruction& in, const Stage& s, Tile& t, ChainMemory& memory) {
+  switch (s.kind) {
+    case StageKind::affine:
+      return affine(s, t);
+    case StageKind::affine2:
+      return affine2(s, t);
+    case StageKind::add:
+      return map_with_operand(s, t, [](real v, real x, int) { return v + x; });
+    case StageKind::activate:
+    case StageKind::activate_grad:
+      return activation(s, t);
+    case StageKind::dropout:
+      return dropout(s, t);
+    case StageKind::scale: {
+      const real factor = real(s.numbers[0]);
+      return map(t, [factor](real v, int, int) { return v * factor; });
+    }
+    case StageKind::store:
+      return store_tile(s.out, t);
+    case StageKind::sum:
+    case StageKind::dot:
+    case StageKind::moments:
+      return reduce_stage(in, s, t, memory);
+  }
+}
+
+// Every stage in order. All threads of the block, those beyond the edges of the value too.
+__device__ inline void run_chain(const Instruction& in, Tile& t, ChainMemory& memory) {
+  DLCORE_UNROLL(1)
+  for (int32_t i = 0; i < in.stage_count; ++i) run_stage(in, in.chain[i], t, memory);
+}
+
+DLCORE_END

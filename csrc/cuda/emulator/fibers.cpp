@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// A block is a set of fibers and a scheduler. A fiber runs until it waits or returns; the scheduler resumes those that
+// may go on, in an order drawn anew for each round, and lets go a barrier or an exchange when all have come.
+//
+// Fibers begin by makecontext and switch by _setjmp and _longjmp, which make no system call: 20 ns a switch.
+#undef _FORTIFY_SOURCE  // its longjmp refuses another stack
+#include <ucontext.h>
+#include <csetjmp>
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "simt.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace dlcore {
+namespace emulator {
+
+Here here;
+
+namespace {
+
+constexpr unsigned WARP = 32, MAX_THREADS = 1024;
+constexpr size_t STACK = 128 << 10;  // bytes
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t GUARD = 0;  // the sanitizer guards better
+#else
+constexpr size_t GUARD = 256;  // bytes
+#endif
+constexpr int POISON = 0xff, GUARD_BYTE = 0xa5;  // a word of POISON is a NaN
+
+enum class State { ready, barrier, exchange, returned };
+
+struct Fiber {
+  jmp_buf context;
+  std::unique_ptr<char[]> stack;
+  bool begun = false;  // stands in its loop, ready for another thread
+  State state = State::returned;
+  Exchange kind;
+  uint32_t mask, source;
+  uint64_t word;  // given to an exchange, then received
+};
+
+struct Block {
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  jmp_buf scheduler;
+  unsigned threads = 0, current = 0;
+  void (*thread)(void*);
+  void* argument;
+  uint64_t schedule = 0, random = 0;
+};
+
+Block block;
+
+// SplitMix64 (Steele, Lea and Flood, 2014)
+uint64_t draw() {
+  uint64_t x = block.random += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+// 0 ... count - 1 in a random order; schedule 0: in order
+std::vector<unsigned> permutation(unsigned count) {
+  std::vector<unsigned> order(count);
+  for (unsigned i = 0; i < count; ++i) order[i] = i;
+  for (unsigned i = count; block.schedule != 0 && i > 1; --i) std::swap(order[i - 1], order[draw() % i]);
+  return order;
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+const void* scheduler_stack;
+size_t scheduler_size;
+#endif
+
+// From the scheduler to a fiber and back; the sanitizer is told on which stack the program goes on.
+void enter(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), STACK);
+  if (_setjmp(block.scheduler) == 0) _longjmp(fiber.context, 1);
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#else
+  if (_setjmp(block.scheduler) == 0) _longjmp(fiber.context, 1);
+#endif
+}
+
+void leave(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, scheduler_stack, scheduler_size);
+  if (_setjmp(fiber.context) == 0) _longjmp(block.scheduler, 1);
+  __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_size);
+#else
+  if (_setjmp(fiber.context) == 0) _longjmp(block.scheduler, 1);
+#endif
+}
+
+// The life of a fiber: one thread after another.
+void live() {
+  Fiber& fiber = *block.fibers[block.current];
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
+#endif
+  for (;;) {
+    fiber.state = State::returned;
+    leave(fiber);
+    block.thread(block.argument);
+  }
+}
+
+void begin(Fiber& fiber) {
+  fiber.stack.reset(new char[STACK]);
+  ucontext_t context;
+  ucontext_t back;
+  getcontext(&context);
+  context.uc_stack.ss_sp = fiber.stack.get();
+  context.uc_stack.ss_size = STACK;
+  context.uc_link = nullptr;
+  makecontext(&context, live, 0);
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), STACK);
+#endif
+  if (_setjmp(block.scheduler) == 0) swapcontext(&back, &context);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+  fiber.begun = true;
+}
+
+void wait(State state) {
+  Fiber& fiber = *block.fibers[block.current];
+  fiber.state = state;
+  leave(fiber);
+}
+
+// Runs every fiber that is ready; false when there was none.
+bool run_ready() {
+  bool any = false;
+  for (unsigned i : permutation(block.threads)) {
+    Fiber& fiber = *block.fibers[i];
+    if (fiber.state != State::ready) continue;
+    any = true;
+    block.current = here.thread.x = i;
+    enter(fiber);
+  }
+  return any;
+}
+
+unsigned count(State state) {
+  unsigned n = 0;
+  for (unsigned i = 0; i < block.threads; ++i) n += block.fibers[i]->state == state;
+  return n;
+}
+
+bool release_barrier() {
+  if (count(State::barrier) != block.threads) return false;
+  for (unsigned i = 0; i < block.threads; ++i) block.fibers[i]->state = State::ready;
+  return true;
+}
+
+// Of the lanes that the first waiting lane of a warp names, when all of them wait with the same words.
+bool release_exchange(unsigned first) {
+  const Fiber& one = *block.fibers[first];
+  const unsigned warp = first / WARP * WARP;
+  if ((one.mask >> (first - warp) & 1) == 0) return false;
+  uint64_t words[WARP] = {}, ballot = 0;
+  for (unsigned lane = 0; lane < WARP; ++lane) {
+    if ((one.mask >> lane & 1) == 0) continue;
+    if (warp + lane >= block.threads) return false;
+    const Fiber& fiber = *block.fibers[warp + lane];
+    if (fiber.state != State::exchange || fiber.kind != one.kind || fiber.mask != one.mask) return false;
+    words[lane] = fiber.word;
+    ballot |= (fiber.word & 1) << lane;
+  }
+  const uint32_t mask = one.mask;
+  for (unsigned lane = 0; lane < WARP; ++lane) {
+    if ((mask >> lane & 1) == 0) continue;
+    Fiber& fiber = *block.fibers[warp + lane];
+    // The lane read from must take part: what the hardware returns else is undefined.
+    fiber.word = fiber.kind == Exchange::ballot ? ballot : words[fiber.source];
+    fiber.state = State::ready;
+  }
+  return true;
+}
+
+bool release_exchanges() {
+  bool any = false;
+  for (unsigned i = 0; i < block.threads; ++i) {
+    if (block.fibers[i]->state == State::exchange) any = release_exchange(i) || any;
+  }
+  return any;
+}
+
+std::string at_block() { return "block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ")"; }
+
+// Fibers that stand inside a kernel cannot be used again.
+[[noreturn]] void fail(const std::string& what) {
+  block.fibers.clear();
+  throw std::runtime_error("emulator: " + at_block() + ": " + what);
+}
+
+void run_block() {
+  for (unsigned i = 0; i < block.threads; ++i) block.fibers[i]->state = State::ready;
+  while (run_ready() || release_barrier() || release_exchanges()) {
+  }
+  const unsigned returned = count(State::returned), waiting = count(State::barrier);
+  if (returned == block.threads) return;
+  fail("expected all " + std::to_string(block.threads) + " threads to go on, got " + std::to_string(waiting) +
+       " at a barrier, " + std::to_string(block.threads - returned - waiting) + " in a warp operation and " +
+       std::to_string(returned) + " that have returned");
+}
+
+void check_guards(const std::vector<char>& memory, size_t size) {
+  for (size_t i = 0; i < GUARD; ++i) {
+    if (memory[i] == char(GUARD_BYTE) && memory[GUARD + size + i] == char(GUARD_BYTE)) continue;
+    fail("expected no thread to write outside of its " + std::to_string(size) + " bytes of shared memory, got one");
+  }
+}
+
+}  // namespace
+
+void barrier() { wait(State::barrier); }
+
+uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source) {
+  Fiber& fiber = *block.fibers[block.current];
+  fiber.kind = kind, fiber.mask = mask, fiber.word = value, fiber.source = source;
+  wait(State::exchange);
+  return fiber.word;
+}
+
+void set_schedule(uint64_t seed) { block.schedule = block.random = seed; }
+
+void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(void*), void* argument) {
+  if (threads < 1 || threads > MAX_THREADS) throw std::runtime_error("emulator: expected 1 to 1024 threads in a block");
+  block.threads = threads, block.thread = thread, block.argument = argument;
+  while (block.fibers.size() < threads) block.fibers.push_back(std::make_unique<Fiber>());
+  for (unsigned i = 0; i < threads; ++i) {
+    block.current = i;
+    if (!block.fibers[i]->begun) begin(*block.fibers[i]);
+  }
+  here.grid = grid, here.block_size = {threads, 1, 1}, here.thread = {0, 0, 0};
+  std::vector<char> memory(shared_bytes + 2 * GUARD, char(GUARD_BYTE));
+  here.shared = memory.data() + GUARD;
+  for (unsigned y = 0; y < grid.y; ++y) {
+    for (unsigned x : permutation(grid.x)) {
+      here.block = {x, y, 0};
+      std::fill_n(here.shared, shared_bytes, char(POISON));
+      run_block();
+      check_guards(memory, shared_bytes);
+    }
+  }
+}
+
+}  // namespace emulator
+}  // namespace dlcore

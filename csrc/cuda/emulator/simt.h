@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUDA's words for the host compiler: the kernels of cuda/ run as they are, a fiber for each thread of a block. For tests
+// only, one grid at a time.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#define __global__
+#define __device__
+#define __launch_bounds__(...)
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+namespace dlcore {
+namespace emulator {
+
+struct Index {
+  unsigned x, y, z;
+};
+
+// Of the fiber that runs.
+struct Here {
+  Index thread, block, block_size, grid;
+  char* shared;
+};
+extern Here here;
+
+// Blocks until the others come too: all threads of the block, or the lanes of mask of a warp.
+void barrier();
+enum class Exchange : int32_t { barrier, shuffle, ballot };
+uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source);
+
+// Runs thread(argument) for every thread of every block, in an order that the schedule decides. Throws
+// std::runtime_error where threads wait for one another forever, or where one wrote past the end of shared memory.
+void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(void*), void* argument);
+
+// Another number, another order of the fibers and blocks.
+void set_schedule(uint64_t seed);
+
+template <class T>
+uint64_t to_word(T value) {
+  static_assert(sizeof(T) <= sizeof(uint64_t), "");
+  uint64_t word = 0;
+  std::memcpy(&word, &value, sizeof value);
+  return word;
+}
+
+template <class T>
+T from_word(uint64_t word) {
+  T value;
+  std::memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+}  // namespace emulator
+}  // namespace dlcore
+
+#define threadIdx (::dlcore::emulator::here.thread)
+#define blockIdx (::dlcore::emulator::here.block)
+#define blockDim (::dlcore::emulator::here.block_size)
+#define gridDim (::dlcore::emulator::here.grid)
+
+inline void __syncthreads() { dlcore::emulator::barrier(); }
+
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+  dlcore::emulator::exchange(dlcore::emulator::Exchange::barrier, mask, 0, 0);
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  return unsigned(dlcore::emulator::exchange(dlcore::emulator::Exchange::ballot, mask, predicate != 0, 0));
+}
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int lane) {
+  using namespace dlcore::emulator;
+  return from_word<T>(exchange(Exchange::shuffle, mask, to_word(value), unsigned(lane) % 32));
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes) {
+  return __shfl_sync(mask, value, int(threadIdx.x % 32) ^ lanes);
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of CUDA kernels, and what its functions on the host are given. No word of CUDA here: the emulator and plain
+// C++ include it too.
+#pragma once
+#include "../backend.h"
+#include "../math/scalar.h"
+
+DLCORE_BEGIN
+
+// One run of an instruction. `device` is the instruction as kernels see it: its views (with scratch as the last operand),
+// stages and numbers lie in device memory, and the offset of a view is the address of member 0.
+struct Launch {
+  const Instruction* instruction;
+  Instruction device;
+  int32_t members;
+};
+
+// What the recorder asks of every kernel, and how a phase is launched. Phases follow one another on one stream.
+struct Entry : KernelEntry {
+  void (*launch)(const Launch& launch, int32_t phase);
+};
+
+extern const Entry product_entry, pointwise_entry, pack_entry, gather_entry, gather_index_entry, moments_finish_entry,
+    norm_backward_finish_entry, layer_norm_entry, layer_norm_backward_entry, softmax_cross_entropy_entry, loss_entry,
+    grad_scale_entry, update_entry, tick_entry, softmax_entry;
+
+extern const KernelEntry* const kernel_table[];  // in the order of enum Kernel, each an Entry
+extern const Traits traits;
+
+constexpr int64_t TILE = 64;  // rows and columns that a block takes through a chain, and the width of a strip
+
+inline int32_t one_phase(const Instruction&) { return 1; }
+inline int64_t no_scratch(const Instruction&) { return 0; }
+
+DLCORE_END

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// How kernels start, on a GPU and in the emulator, and how they reach their operands and shared memory.
+#pragma once
+#ifdef DLCORE_EMULATOR
+#include "emulator/simt.h"
+#else
+#include <cuda_runtime.h>
+#endif
+
+#include "device.h"
+#include "kernels.h"
+
+DLCORE_BEGIN
+
+constexpr int THREADS = 256;  // of a block, where a kernel does not say otherwise
+constexpr int BLOCKS = 3;     // at once on a multiprocessor: a chain has 80 registers then, and spills none;
+constexpr int FEWER_BLOCKS = 2;  // where it would
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+template <class T>
+struct Same {
+  typedef T type;
+};
+
+// kernel(launch.device, more...) on `blocks` blocks for each member; at most 48 KB of shared memory.
+template <class... More>
+void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, int64_t blocks, int threads,
+                   size_t shared_bytes, typename Same<More>::type... more) {
+#ifdef DLCORE_EMULATOR
+  auto body = [&] { kernel(launch.device, more...); };
+  emulator::run_grid({unsigned(blocks), unsigned(launch.members), 1}, unsigned(threads), shared_bytes,
+                     [](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body);
+#else
+  Instruction device = launch.device;
+  void* arguments[] = {&device, &more...};
+  device_launch(reinterpret_cast<const void*>(kernel), blocks, launch.members, threads, arguments, shared_bytes);
+#endif
+}
+
+// The block's shared memory, of as many bytes as the launch says; holds anything until it is written.
+template <class T>
+__device__ inline T& shared_memory() {
+#ifdef DLCORE_EMULATOR
+  return *reinterpret_cast<T*>(emulator::here.shared);
+#else
+  extern __shared__ float4 memory[];
+  return *reinterpret_cast<T*>(memory);
+#endif
+}
+
+// nullptr when the view is absent.
+template <class T>
+__device__ inline T* at(const View& view) {
+  if (view.arena < 0) return nullptr;
+  return reinterpret_cast<T*>(view.offset + int64_t(blockIdx.y) * view.member_stride);
+}
+
+template <class T>
+__device__ inline T* scratch_at(const Instruction& in, int64_t bytes = 0) {
+  return reinterpret_cast<T*>(at<char>(in.operands[in.operand_count]) + bytes);
+}
+
+DLCORE_END

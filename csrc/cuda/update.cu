@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// grad_scale, update and tick: the step behind the seam. Weights, gradients and states are (1, P) over equal offsets.
+// All are bound by memory: update reads and writes each array once, whatever decay, penalties and clipping it applies.
+// Work is cut into blocks of fixed size inside segments; the norm is merged in block order.
+#include "../math/update_rules.h"
+#include "rows.cuh"
+
+DLCORE_BEGIN
+
+// ---- grad_scale: [metrics, gradients?, out]
+
+enum { scale_metrics, scale_gradients, scale_out };
+
+static const int64_t NORM_BLOCK = 8192;  // elements
+
+DLCORE_HD static int64_t norm_blocks(const Instruction& in) {
+  const View& gradients = in.operands[scale_gradients];
+  return gradients.arena < 0 ? 0 : ceil_div(gradients.cols, NORM_BLOCK);
+}
+
+__global__ void __launch_bounds__(THREADS) sum_squares(const Instruction in) {
+  double(&warps)[ROW_WARPS] = shared_memory<double[ROW_WARPS]>();
+  const View& view = in.operands[scale_gradients];
+  const real* g = at<real>(view);  // (1, P)
+  const int64_t first = blockIdx.x * NORM_BLOCK, last = min(view.cols, first + NORM_BLOCK);
+  double sum = 0;
+  for (int64_t i = first + threadIdx.x; i < last; i += THREADS) sum += double(g[i]) * double(g[i]);
+  sum = warp_sum(sum);
+  if (lane_of() == 0) warps[threadIdx.x / WARP] = sum;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  for (int i = 1; i < ROW_WARPS; ++i) sum += warps[i];
+  scratch_at<double>(in)[blockIdx.x] = sum;
+}
+
+// Clips as torch.nn.utils.clip_grad_norm_ does. One warp.
+__global__ void finish_scale(const Instruction in) {
+  double squares = 0;
+  for (int64_t i = lane_of(); i < norm_blocks(in); i += WARP) squares += scratch_at<double>(in)[i];
+  squares = warp_sum(squares);
+  if (lane_of() > 0) return;
+  const double max_norm = in.numbers[0], weight = at<double>(in.operands[scale_metrics])[metric_weight];
+  double* out = at<double>(in.operands[scale_out]);  // (1, 2)
+  const double scale = weight != 0 ? 1 / weight : 0;
+  const double norm = __builtin_sqrt(squares) * scale, clip = max_norm / (norm + 1e-6);
+  out[0] = max_norm > 0 && clip < 1 ? scale * clip : scale;
+  out[1] = norm;
+}
+
+static int32_t scale_phases(const Instruction& in) { return norm_blocks(in) > 0 ? 2 : 1; }
+
+static int64_t scale_items(const Instruction& in, int32_t phase) {
+  return phase + 1 < scale_phases(in) ? norm_blocks(in) : 1;
+}
+
+static int64_t scale_scratch(const Instruction& in) { return norm_blocks(in) * int64_t(sizeof(double)); }
+
+static void launch_scale(const Launch& l, int32_t phase) {
+  const int64_t blocks = scale_items(*l.instruction, phase);
+  if (phase + 1 == scale_phases(*l.instruction)) return launch_kernel(finish_scale, l, 1, WARP, 0);
+  launch_kernel(sum_squares, l, blocks, THREADS, sizeof(double[ROW_WARPS]));
+}
+
+// ---- update: [w!, g!, s1!?, s2!?, grad_scale, hyper, counters]
+
+enum { update_w, update_g, update_s1, update_s2, update_scale, update_hyper, update_counters };
+
+static const int64_t UPDATE_BLOCK = 4 * THREADS;  // elements
+
+struct Step {
+  RuleNumbers<real> rule;
+  real lr, keep;  // keep = 1 - lr decay
+  real scale, clip, l1, l2;
+  bool clear;
+};
+
+// The counters lie in memory that the caller owns: whatever stands there, no row outside a table is touched.
+__device__ static int64_t table_row(int64_t updates, const View& table) { return max(0, min(updates, table.rows - 1)); }
+
+__device__ static Step make_step(const Instruction& in, const double* segment) {
+  const View& view = in.operands[update_hyper];
+  const int64_t row = table_row(at<int64_t>(in.operands[update_counters])[counter_updates], view);
+  const double* hyper = at<double>(view) + row * view.ld + int64_t(segment[segment_group]) * HYPER;
+  const double clip = in.numbers[update_clip], decays = segment[segment_decay];
+  Step step;
+  step.rule.momentum = real(hyper[hyper_momentum]);
+  step.rule.rest1 = real(1 - hyper[hyper_momentum]);
+  step.rule.rest2 = real(1 - hyper[hyper_beta2]);
+  step.rule.eps = real(hyper[hyper_eps]);
+  step.rule.inverse1 = real(1 / hyper[hyper_correction1]);
+  step.rule.inverse2 = real(1 / __builtin_sqrt(hyper[hyper_correction2]));
+  step.lr = real(hyper[hyper_lr]);
+  step.keep = real(1 - decays * hyper[hyper_lr] * hyper[hyper_decay]);
+  step.scale = real(at<double>(in.operands[update_scale])[0]);
+  step.clip = real(clip > 0 ? clip : __builtin_inf());
+  step.l1 = real(decays * hyper[hyper_l1]);
+  step.l2 = real(decays * hyper[hyper_l2]);
+  step.clear = in.numbers[update_clear] != 0;
+  return step;
+}
+
+// A NaN passes the clip.
+__device__ static real penalized(real w, real g, const Step& step) {
+  g = g * step.scale;
+  g = g > step.clip ? step.clip : g < -step.clip ? -step.clip : g;
+  g = fma(step.l2, w, g);
+  return g + (w > 0 ? step.l1 : w < 0 ? -step.l1 : real(0));
+}
+
+// Four elements from `offset` on, the first n of them.
+template <class Rule>
+__device__ static void update_four(const Instruction& in, const Step& step, int64_t offset, int n) {
+  const View* views = in.operands;
+  real *ws = at<real>(views[update_w]) + offset, *gs = at<real>(views[update_g]) + offset;
+  real w[4], g[4], s1[4] = {}, s2[4] = {};
+  load4(ws, n, w), load4(gs, n, g);
+  if (Rule::states > 0) load4(at<real>(views[update_s1]) + offset, n, s1);
+  if (Rule::states > 1) load4(at<real>(views[update_s2]) + offset, n, s2);
+  DLCORE_UNROLL(4)
+  for (int i = 0; i < 4; ++i) {
+    const real u = Rule::direction(penalized(w[i], g[i], step), s1[i], s2[i], step.rule);
+    w[i] = fma(-step.lr, u, w[i] * step.keep);
+    g[i] = 0;
+  }
+  store4(ws, w, n);
+  if (Rule::states > 0) store4(at<real>(views[update_s1]) + offset, s1, n);
+  if (Rule::states > 1) store4(at<real>(views[update_s2]) + offset, s2, n);
+  if (step.clear) store4(gs, g, n);
+}
+
+enum Rule {
+#define DLCORE_ENUMERATOR(name) rule_##name,
+  DLCORE_RULES(DLCORE_ENUMERATOR)
+#undef DLCORE_ENUMERATOR
+};
+
+DLCORE_HD static int64_t segment_blocks(const double* segment) {
+  return ceil_div(int64_t(segment[segment_size]), UPDATE_BLOCK);
+}
+
+__global__ void __launch_bounds__(THREADS) update_kernel(const Instruction in) {
+  const double* segment = in.numbers + update_first;
+  int64_t block = blockIdx.x;
+  for (; block >= segment_blocks(segment); segment += SEGMENT) block -= segment_blocks(segment);
+  const int64_t first = block * UPDATE_BLOCK + 4 * threadIdx.x, left = int64_t(segment[segment_size]) - first;
+  if (left <= 0) return;
+  const Step step = make_step(in, segment);
+  const int64_t offset = int64_t(segment[segment_offset]) + first;
+  const int n = int(min(4, left));
+  switch (Rule(int(in.numbers[update_rule]))) {
+#define DLCORE_CASE(name) \
+  case rule_##name:       \
+    return update_four<rules::name>(in, step, offset, n);
+    DLCORE_RULES(DLCORE_CASE)
+#undef DLCORE_CASE
+  }
+}
+
+static int64_t update_items(const Instruction& in, int32_t) {
+  int64_t blocks = 0;
+  for (int64_t s = 0; s < int64_t(in.numbers[update_segments]); ++s) {
+    blocks += segment_blocks(in.numbers + update_first + s * SEGMENT);
+  }
+  return blocks;
+}
+
+static void launch_update(const Launch& l, int32_t) {
+  const int64_t blocks = update_items(*l.instruction, 0);
+  if (blocks > 0) launch_kernel(update_kernel, l, blocks, THREADS, 0);
+}
+
+// ---- tick: [counters!, metrics!?, grad_scale?, results!?]
+
+enum { tick_counters, tick_metrics, tick_scale, tick_results };
+
+static int64_t one_item(const Instruction&, int32_t) { return 1; }
+
+__device__ static void write_results(const Instruction& in, int64_t row) {
+  const View* views = in.operands;
+  double* metrics = at<double>(views[tick_metrics]);
+  const double* scale = at<double>(views[tick_scale]);
+  double* result = at<double>(views[tick_results]) + row * views[tick_results].ld;  // (1, RESULTS)
+  for (int i = 0; i < METRICS; ++i) {
+    result[i] = metrics[i];
+    metrics[i] = 0;
+  }
+  result[result_norm] = scale ? scale[1] : 0;
+}
+
+// One thread.
+__global__ void tick_kernel(const Instruction in) {
+  int64_t* counters = at<int64_t>(in.operands[tick_counters]);
+  if (in.operands[tick_results].arena >= 0)
+    write_results(in, table_row(counters[counter_updates], in.operands[tick_results]));
+  counters[counter_draws] += int64_t(in.numbers[0]);
+  counters[counter_updates] += int64_t(in.numbers[1]);
+  counters[counter_position] += int64_t(in.numbers[2]);
+}
+
+static void launch_tick(const Launch& l, int32_t) { launch_kernel(tick_kernel, l, 1, 1, 0); }
+
+extern const Entry grad_scale_entry = {{scale_phases, scale_items, scale_scratch, nullptr}, launch_scale};
+extern const Entry update_entry = {{one_phase, update_items, no_scratch, nullptr}, launch_update};
+extern const Entry tick_entry = {{one_phase, one_item, no_scratch, nullptr}, launch_tick};
+
+DLCORE_END

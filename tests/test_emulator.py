@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulator finds what it is for: barriers that are missing or not reached by all, races, and indices outside."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from checks import rng
+from dlcore import _core
+from instructions import activation, assert_same_bits, backend, pointwise, stage
+
+pytestmark = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+
+SCHEDULES = range(6)
+
+
+def results(fault):
+    return [tuple(_core.emulate_fault(fault, schedule)) for schedule in SCHEDULES]
+
+
+def test_sound_kernel_reverses_under_every_schedule():
+    assert set(results("sound")) == {tuple(map(float, reversed(range(64))))}
+
+
+def test_missing_barrier_reads_poison():
+    for found in results("missing_barrier"):
+        assert any(math.isnan(x) for x in found)
+
+
+def test_race_changes_the_result_with_the_schedule():
+    assert len(set(results("race"))) > 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("divergent_barrier", "expected all 64 threads to go on, got 32 at a barrier, 0 in a warp operation and 32 that"),
+        ("early_return", "got 63 at a barrier, 0 in a warp operation and 1 that have returned"),
+        ("divergent_shuffle", "got 0 at a barrier, 16 in a warp operation and 48 that have returned"),
+    ],
+)
+def test_threads_that_wait_forever_are_counted(fault, message):
+    for schedule in SCHEDULES:
+        with pytest.raises(RuntimeError, match=message):
+            _core.emulate_fault(fault, schedule)
+    assert results("sound")  # the next kernel runs well
+
+
+def sanitized():
+    return "__asan_init" in subprocess.run(["nm", "-D", _core.__file__], capture_output=True, text=True).stdout
+
+
+def test_index_outside_of_shared_memory_is_found():
+    if sanitized():
+        pytest.skip("the sanitizer ends the process, see below")
+    with pytest.raises(RuntimeError, match="write outside of its 256 bytes of shared memory"):
+        _core.emulate_fault("outside_shared", 0)
+
+
+@pytest.mark.parametrize("fault", ["outside_shared", "outside_global"])
+def test_index_outside_is_found_by_the_sanitizer(fault):
+    if not sanitized():
+        pytest.skip("built without DLCORE_SANITIZE=address")
+    source = f"from dlcore import _core; _core.emulate_fault({fault!r}, 0)"
+    result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert result.returncode != 0
+    assert "AddressSanitizer: heap-buffer-overflow" in result.stderr or "index 64 out of bounds" in result.stderr
+
+
+def test_unknown_fault_is_refused():
+    with pytest.raises(ValueError, match="expected a fault, got 'none'"):
+        _core.emulate_fault("none", 0)
+
+
+def test_pointwise_has_the_bits_of_the_cpu_with_fma():
+    """One set of formulas: fma, masks and the order of sums are the same."""
+    if "avx2" not in _core.cpu_info()["available"]:
+        pytest.skip("no instruction set with FMA here")
+    found = []
+    for isa in ("avx2", "emulated"):
+        core, r = backend(isa, "float32"), rng(1)
+        x, y = r.normal(size=(2, 131, 67)).astype(np.float32)
+        counters = np.array([[3, 0, 0, 17, 0, 0, 0, 0]])
+        total, mean, squares = np.empty((3, 1, 67), np.float32)
+        chain = [
+            *(activation(core, name, (0.3,)) for name in core.activations),
+            stage("dropout", numbers=[0.3], random_op=2, a=counters),
+            stage("add", operand=y),
+            stage("dot", operand=y, out=total),
+            stage("moments", out=mean, out2=squares),
+        ]
+        found.append((pointwise(core, x, chain), total, mean, squares))
+    for got, want in zip(*found, strict=True):
+        assert_same_bits(got, want)
