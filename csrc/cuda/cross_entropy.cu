@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax_cross_entropy of logits (rows, classes) with class indices or probabilities as targets: the gradient
-// softmax - target goes through the chain, loss and counts to metrics. A warp takes a row's max, sum of exponentials and
-// target; then tiles make the gradient, the logits being read again from L2.
+// softmax - target goes through the chain, loss and counts to metrics. A warp takes a row's max, sum of exponentials
+// and target; then tiles make the gradient, the logits being read again from L2.
 #include "metrics.cuh"
 #include "softmax.cuh"
 

@@ -7,8 +7,8 @@
 
 DLCORE_BEGIN
 
-// One run of an instruction. `device` is the instruction as kernels see it: its views (with scratch as the last operand),
-// stages and numbers lie in device memory, and the offset of a view is the address of member 0.
+// One run of an instruction. `device` is the instruction as kernels see it: its views (with scratch as the last
+// operand), stages and numbers lie in device memory, and the offset of a view is the address of member 0.
 struct Launch {
   const Instruction* instruction;
   Instruction device;

@@ -12,8 +12,8 @@
 
 DLCORE_BEGIN
 
-constexpr int THREADS = 256;  // of a block, where a kernel does not say otherwise
-constexpr int BLOCKS = 3;     // at once on a multiprocessor: a chain has 80 registers then, and spills none;
+constexpr int THREADS = 256;     // of a block, where a kernel does not say otherwise
+constexpr int BLOCKS = 3;        // at once on a multiprocessor: a chain has 80 registers then, and spills none;
 constexpr int FEWER_BLOCKS = 2;  // where it would
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
@@ -29,8 +29,9 @@ void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, i
                    size_t shared_bytes, typename Same<More>::type... more) {
 #ifdef DLCORE_EMULATOR
   auto body = [&] { kernel(launch.device, more...); };
-  emulator::run_grid({unsigned(blocks), unsigned(launch.members), 1}, unsigned(threads), shared_bytes,
-                     [](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body);
+  emulator::run_grid(
+      {unsigned(blocks), unsigned(launch.members), 1}, unsigned(threads), shared_bytes,
+      [](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body);
 #else
   Instruction device = launch.device;
   void* arguments[] = {&device, &more...};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// layer_norm of the rows of x (rows, cols), and its gradient. Bound by memory: a warp takes the statistics of a row, then
-// tiles go through the chain, x being read again from L2. dgamma and dbeta are partial sums of chunks, merged in order.
+// layer_norm of the rows of x (rows, cols), and its gradient. Bound by memory: a warp takes the statistics of a row,
+// then tiles go through the chain, x being read again from L2. dgamma and dbeta are partial sums of chunks, merged in
+// order.
 #include "../math/norms.h"
 #include "chain.cuh"
 

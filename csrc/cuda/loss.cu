@@ -68,8 +68,8 @@ __global__ void __launch_bounds__(THREADS) loss_rows(const Instruction in, const
   const real* target = at<real>(in.operands[1]) + row * in.operands[1].ld;
   RowMetrics found = {0, 0, 0};
   switch (Function(int(in.numbers[0]))) {
-#define DLCORE_CASE(name)                                                                         \
-  case function_##name:                                                                           \
+#define DLCORE_CASE(name)                                                                     \
+  case function_##name:                                                                       \
     found = measure<losses::name>(x, prediction, target, in.cols, double(x.row_weight(row))); \
     break;
     DLCORE_LOSSES(DLCORE_CASE)
@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) loss_gradient(const Instructi
   load_tile(in.operands[0], t);
   load_tile(in.operands[1], target);
   switch (Function(int(in.numbers[0]))) {
-#define DLCORE_CASE(name)                                                \
-  case function_##name:                                                  \
+#define DLCORE_CASE(name)                                         \
+  case function_##name:                                           \
     gradient<losses::name>(arguments_of(in), target, in.cols, t); \
     break;
     DLCORE_LOSSES(DLCORE_CASE)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics of the losses: what a row adds, in scratch, summed in the order of cpu/partials.h: rows within a chunk, chunks
-// into the table.
+// Metrics of the losses: what a row adds, in scratch, summed in the order of cpu/partials.h: rows within a chunk,
+// chunks into the table.
 #pragma once
 #include "reduce.cuh"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the reductions of a chain keep the results of chunks of rows: at the beginning of the instruction's scratch, or,
-// of a single chunk, where they belong. The merge of several chunks is the last phase of a kernel.
+// Where the reductions of a chain keep the results of chunks of rows: at the beginning of the instruction's scratch,
+// or, of a single chunk, where they belong. The merge of several chunks is the last phase of a kernel.
 #pragma once
 #include "kernels.h"
 

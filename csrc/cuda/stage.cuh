@@ -8,8 +8,8 @@
 
 DLCORE_BEGIN
 
-constexpr int SIDE = 4;                        // rows and columns of a thread
-constexpr int ACROSS = int(TILE) / SIDE;       // threads across a tile
+constexpr int SIDE = 4;                   // rows and columns of a thread
+constexpr int ACROSS = int(TILE) / SIDE;  // threads across a tile
 static_assert(ACROSS * ACROSS == THREADS, "");
 static_assert(TILE == CHUNK_ROWS && TILE % COLUMN_ALIGN == 0, "a tile holds whole chunks of rows");
 
@@ -157,10 +157,11 @@ __device__ inline void reduce_stage(const Instruction& in, const Stage& s, const
   }
   const real mean = sum / real(rows);
   *to = mean;
-  chunk_result(in, s, t.first_row / CHUNK_ROWS, 1)[column] = column_total(memory.v, rows, [mean](real sum, real v, int) {
-    const real deviation = v - mean;
-    return fma(deviation, deviation, sum);
-  });
+  chunk_result(in, s, t.first_row / CHUNK_ROWS, 1)[column] =
+      column_total(memory.v, rows, [mean](real sum, real v, int) {
+        const real deviation = v - mean;
+        return fma(deviation, deviation, sum);
+      });
 }
 
 DLCORE_END

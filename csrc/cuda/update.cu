@@ -19,7 +19,7 @@ DLCORE_HD static int64_t norm_blocks(const Instruction& in) {
 }
 
 __global__ void __launch_bounds__(THREADS) sum_squares(const Instruction in) {
-  double(&warps)[ROW_WARPS] = shared_memory<double[ROW_WARPS]>();
+  double (&warps)[ROW_WARPS] = shared_memory<double[ROW_WARPS]>();
   const View& view = in.operands[scale_gradients];
   const real* g = at<real>(view);  // (1, P)
   const int64_t first = blockIdx.x * NORM_BLOCK, last = min(view.cols, first + NORM_BLOCK);

@@ -14,7 +14,7 @@ constexpr int COUNT = 64;
 static float result[COUNT];
 
 __global__ void sound(const Instruction) {
-  float(&numbers)[COUNT] = shared_memory<float[COUNT]>();
+  float (&numbers)[COUNT] = shared_memory<float[COUNT]>();
   numbers[threadIdx.x] = float(threadIdx.x);
   __syncthreads();
   result[threadIdx.x] = numbers[COUNT - 1 - threadIdx.x];
@@ -22,7 +22,7 @@ __global__ void sound(const Instruction) {
 
 // Reads what another thread may not have written.
 __global__ void missing_barrier(const Instruction) {
-  float(&numbers)[COUNT] = shared_memory<float[COUNT]>();
+  float (&numbers)[COUNT] = shared_memory<float[COUNT]>();
   numbers[threadIdx.x] = float(threadIdx.x);
   result[threadIdx.x] = numbers[COUNT - 1 - threadIdx.x];
 }
@@ -50,7 +50,7 @@ __global__ void divergent_shuffle(const Instruction) {
 }
 
 __global__ void outside_shared(const Instruction) {
-  float(&numbers)[COUNT] = shared_memory<float[COUNT]>();
+  float (&numbers)[COUNT] = shared_memory<float[COUNT]>();
   numbers[threadIdx.x + 1] = float(threadIdx.x);
 }
 
@@ -78,8 +78,8 @@ std::vector<float> emulate_fault(const std::string& fault, uint64_t schedule) {
   const auto found = kernels.find(fault);
   if (found == kernels.end()) throw std::invalid_argument("emulate_fault: expected a fault, got '" + fault + "'");
   std::vector<float> numbers(COUNT);
-  View view = {0, DType::f32, Layout::row_major, 1, int64_t(reinterpret_cast<intptr_t>(numbers.data())), 0, 1, COUNT,
-               COUNT, 1};
+  View view = {
+      0, DType::f32, Layout::row_major, 1, int64_t(reinterpret_cast<intptr_t>(numbers.data())), 0, 1, COUNT, COUNT, 1};
   Launch launch = {nullptr, {}, 1};
   launch.device.operands = &view;
   emulator::set_schedule(schedule);

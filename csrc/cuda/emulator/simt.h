@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA's words for the host compiler: the kernels of cuda/ run as they are, a fiber for each thread of a block. For tests
-// only, one grid at a time.
+// CUDA's words for the host compiler: the kernels of cuda/ run as they are, a fiber for each thread of a block. For
+// tests only, one grid at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>

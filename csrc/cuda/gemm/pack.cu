@@ -41,7 +41,8 @@ __device__ static void write_transposed(const Instruction& in, const Tile& t, co
     real x[SIDE];
     DLCORE_UNROLL(4)
     for (int r = 0; r < SIDE; ++r) x[r] = tile[across + r][down + i];
-    store4(packed + (strips ? t.first_row * in.cols + column * TILE : column * view.ld + t.first_row) + across, x, left);
+    store4(packed + (strips ? t.first_row * in.cols + column * TILE : column * view.ld + t.first_row) + across, x,
+           left);
   }
 }
 
