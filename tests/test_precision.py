@@ -21,7 +21,7 @@ NETS = {"many_rows": (740, (64, 740, 64)), "few_rows": (64, (740, 740))}
 @pytest.fixture
 def on_unit(unit, monkeypatch):
     """Nets of this test run on a backend with a matrix unit."""
-    monkeypatch.setattr(backends, "get", lambda dtype="float32": _core.Backend(unit.isa, dtype))
+    monkeypatch.setattr(backends, "get", lambda dtype="float32", device="cpu": _core.Backend(unit.isa, dtype))
     return unit
 
 
