@@ -158,7 +158,7 @@ struct Call {
   const Instruction* instruction;
   char* const* bases;
   int64_t member;
-  int64_t depth_begin, depth_end;  // rows of the depth to take, where items are cut along it; 0, 0: all
+  int64_t row_begin, row_end;  // of a block of a section: of the value, or of the depth where items are cut along it
 };
 
 constexpr int64_t NEITHER = -1;  // of KernelEntry::depth

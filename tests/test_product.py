@@ -8,11 +8,12 @@ from checks import assert_close, rng, shapes
 from dlcore import _core
 from instructions import Operand, assert_same_bits, run_kernel, stage, strips_of
 
-# m, n, k: few rows with a large B, blocks and splits of a long depth, many tiles of C.
+# m, n, k: few rows with a large B, blocks and splits of a long depth, many tiles of C; strips of B that later row chunks
+# meet again, of all columns or of one block, and rows that are too few to make them.
 DEEP = [
     (1, 1030, 639), (1, 515, 2100), (2, 513, 2049), (4, 520, 1100), (5, 520, 1100), (6, 100, 1500), (7, 64, 1025),
     (64, 31, 5000), (64, 128, 1024), (65, 130, 257), (33, 129, 512), (129, 257, 641),
-    (129, 4000, 21),
+    (129, 4000, 21), (450, 200, 90), (130, 300, 300), (67, 700, 530), (260, 260, 600),
 ]  # fmt: skip
 SHAPES = shapes(3) + DEEP
 

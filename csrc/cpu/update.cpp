@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // grad_scale, update and tick: the step behind the seam. Weights, gradients and states are (1, P) over equal offsets.
 // All are bound by memory: update reads and writes each array once, whatever decay, penalties and clipping it applies.
-// Work is cut into blocks of fixed size inside segments; the norm is merged in block order, so threads change no bit.
+// The norm is merged in the order of blocks of fixed size, and an element is updated alone, so threads change no bit.
 #include "../math/update_rules.h"
 #include "kernels.h"
 #include "rows.h"
@@ -159,40 +159,48 @@ static int32_t one_phase(const Instruction&) { return 1; }
 
 static int64_t no_scratch(const Instruction&) { return 0; }
 
+// An item of an update is a slice of every segment, so that a thread meets the gradients that it made when the rows of
+// each weight were shared out: 0.04 ms instead of 0.11 for 148k parameters where two cores share no cache.
+constexpr int64_t SLICES = 128, SLICE_ALIGN = 64;
+
 static int64_t update_items(const Instruction& instruction, int32_t) {
   const double* segment = instruction.numbers + update_first;
-  int64_t count = 0;
+  int64_t total = 0;
   for (int64_t s = 0; s < int64_t(instruction.numbers[update_segments]); ++s, segment += SEGMENT) {
-    count += blocks(int64_t(segment[segment_size]));
+    total += int64_t(segment[segment_size]);
   }
-  return count;
+  return max(int64_t(1), min(SLICES, blocks(total)));
+}
+
+static int64_t slice_begin(int64_t size, int64_t slice, int64_t slices) {
+  return slice == slices ? size : size * slice / slices / SLICE_ALIGN * SLICE_ALIGN;
 }
 
 static real* from(real* base, int64_t offset) { return base ? base + offset : nullptr; }
 
-// Blocks begin to end of one segment.
-static void update_segment(const Call& call, const double* segment, int64_t begin, int64_t end) {
+// n elements of the arenas from an offset on.
+static void update_range(const Call& call, int64_t offset, int64_t n, const Step& step) {
   const Instruction& instruction = *call.instruction;
   const View* views = instruction.operands;
-  const Step step = make_step(call, segment);
-  int64_t size = int64_t(segment[segment_size]);
-  for (int64_t block = begin; block < end; ++block) {
-    int64_t offset = int64_t(segment[segment_offset]) + block * BLOCK;
-    Arrays x = {at<real>(call, views[update_w]) + offset, at<real>(call, views[update_g]) + offset,
-                from(at<real>(call, views[update_s1]), offset), from(at<real>(call, views[update_s2]), offset)};
-    update_blocks[int(instruction.numbers[update_rule])](x, min(BLOCK, size - block * BLOCK), step);
-  }
+  const Arrays x = {at<real>(call, views[update_w]) + offset, at<real>(call, views[update_g]) + offset,
+                    from(at<real>(call, views[update_s1]), offset), from(at<real>(call, views[update_s2]), offset)};
+  update_blocks[int(instruction.numbers[update_rule])](x, n, step);
 }
 
-static void run_update(const Call& call, int32_t, int64_t begin, int64_t end, char*) {
-  const double* numbers = call.instruction->numbers;
-  const double* segment = numbers + update_first;
-  int64_t first = 0;  // item
-  for (int64_t s = 0; s < int64_t(numbers[update_segments]) && first < end; ++s, segment += SEGMENT) {
-    int64_t count = blocks(int64_t(segment[segment_size]));
-    int64_t from_block = max(begin - first, int64_t(0)), to_block = min(end - first, count);
-    if (from_block < to_block) update_segment(call, segment, from_block, to_block);
-    first += count;
+static void run_update(const Call& call, int32_t phase, int64_t begin, int64_t end, char*) {
+  const Instruction& instruction = *call.instruction;
+  const int64_t slices = update_items(instruction, phase);
+  const double *first = instruction.numbers + update_first, *made = nullptr;
+  Step step;
+  for (int64_t s = 0; s < int64_t(instruction.numbers[update_segments]); ++s) {
+    const double* segment = first + s * SEGMENT;
+    const int64_t size = int64_t(segment[segment_size]);
+    const int64_t from = slice_begin(size, begin, slices), n = slice_begin(size, end, slices) - from;
+    if (n == 0) continue;
+    const bool same =
+        made && made[segment_group] == segment[segment_group] && made[segment_decay] == segment[segment_decay];
+    if (!same) step = make_step(call, segment), made = segment;
+    update_range(call, int64_t(segment[segment_offset]) + from, n, step);
   }
 }
 

@@ -33,8 +33,7 @@ void run_items(const Planned& planned, int32_t phase, int64_t begin, int64_t end
 void run_rows(const Planned& planned, int64_t begin, int64_t end, char* const* bases, char* workspace) {
   const int64_t unit = planned.depth > 0 ? planned.depth : CHUNK_ROWS;
   const int64_t items = planned.items[0] / ((planned.rows - 1) / unit + 1);
-  const bool part = planned.depth > 0;
-  const Call call{&planned.instruction, bases, 0, part ? begin : 0, part ? end : 0};
+  const Call call{&planned.instruction, bases, 0, begin, end};
   planned.entry->run(call, 0, begin / unit * items, ((end - 1) / unit + 1) * items, workspace);
 }
 

@@ -79,8 +79,10 @@ static void run_tiles(Tile t, Pass* pass) {
   }
 }
 
-// t.c (rows, cols) = or += A B of the area, written in whole vectors. next: of A and of B, rows = 0 for nothing
-static void multiply(const Operands& o, const Area& area, Tile t, const Ahead* next, Buffers* buffers) {
+// t.c (rows, cols) = or += A B of the area, written in whole vectors. next: of A and of B, rows = 0 for nothing. kept:
+// where the strips of the area go to stay; to = nullptr: nowhere
+static void multiply(const Operands& o, const Area& area, Tile t, const Ahead* next, const Strips& kept,
+                     Buffers* buffers) {
   Pass pass = {RowTiles(area.rows), 0, {next[0], next[1]}, {}};
   const int64_t tiles = pass.tiles.count * ceil_div(area.cols, STRIP);
   t.depth = area.depth;
@@ -90,7 +92,10 @@ static void multiply(const Operands& o, const Area& area, Tile t, const Ahead* n
     strips = wide_strips(area.rows);
     while (strips > 1 && part.col + strips * STRIP > end) strips /= 2;
     part.cols = min(strips * STRIP, end - part.col);
-    find_strips(o, part, pass.tiles.count, &t, buffers->b);
+    const int64_t at = part.col - area.col;
+    const Strips to = kept.to ? Strips{kept.to + at / STRIP * kept.panel, kept.panel, kept.made}
+                              : Strips{buffers->b, area.depth * STRIP, false};
+    find_strips(o, part, pass.tiles.count, &t, to);
     pass.vectors = ceil_div(part.cols, LANES);
     for (int i = 0; i < 2; ++i) pass.lines[i] = strips * ceil_div(next[i].rows * ceil_div(next[i].width, LINE), tiles);
     if (o.role == Role::tn) {
@@ -138,7 +143,7 @@ static void stream(const Operands& o, Area area, Tile t, real* sum, Buffers* buf
   }
   const Ahead none[2] = {};
   t.c += area.cols;
-  if (edge.cols > 0) multiply(o, edge, t, none, buffers);
+  if (edge.cols > 0) multiply(o, edge, t, none, Strips{}, buffers);
 }
 
 DLCORE_END

@@ -3,7 +3,8 @@
 //
 // Rows of A are read in place; columns of A (A^T B) are put in the order of the tiles. A strip of B is read in place
 // where it is one already or few rows read it; else the first row tile copies it as it reads it (128x512x784, AVX2: 80
-// GFLOP/s when copied before, 84 so), and a strip of B^T is transposed.
+// GFLOP/s when copied before, 84 so), and a strip of B^T is transposed. Strips that fit the workspace are kept for the
+// row chunks that follow.
 #pragma once
 #include "../../backend.h"
 #include "strip.h"
@@ -47,12 +48,24 @@ struct RowTiles {
 
 constexpr int64_t ROW_PANELS = CHUNK_ROWS / TILE_ROWS + 1;
 
+// Strips of B are kept in so much memory, half of a second-level cache, in so many slots.
+constexpr int64_t KEPT = (512 << 10) / int64_t(sizeof(real)), SLOTS = 64;
+
 struct Buffers {
   real a[ROW_PANELS * (DEPTH * TILE_ROWS + PANEL_ROW)];
-  real b[WIDEST * DEPTH * STRIP];
+  real b[KEPT];
   int64_t row, k, depth;  // where in A the copy begins that is in a, and its depth; depth 0: none
+  int64_t col[SLOTS];     // the column block whose strips are in a slot of b; -1: none
 };
 static_assert(CHUNK_ROWS * COPY_LD <= ROW_PANELS * (DEPTH * TILE_ROWS + PANEL_ROW), "");
+static_assert(WIDEST * DEPTH * STRIP <= KEPT, "");
+
+// Where the strips of an area go, panel elements apart, or are already.
+struct Strips {
+  real* to;
+  int64_t panel;
+  bool made;
+};
 
 // a (depth, rows) -> for each row tile a panel (depth, TILE_ROWS) and PANEL_ROW to spare. Vectors are stored whole: the
 // next row overwrites what is too much.
@@ -97,7 +110,7 @@ static void find_rows(const Operands& o, const Area& area, const RowTiles& tiles
 }
 
 // Points t at the strips of the area: at most WIDEST, whole ones or the first half of one.
-static void find_strips(const Operands& o, const Area& area, int64_t row_tiles, Tile* t, real* to) {
+static void find_strips(const Operands& o, const Area& area, int64_t row_tiles, Tile* t, const Strips& strips) {
   const int64_t k = o.b->rows, ldb = o.b->ld;
   t->ldb = STRIP, t->strip = nullptr;
   if (o.b->layout == Layout::strips) {
@@ -106,13 +119,14 @@ static void find_strips(const Operands& o, const Area& area, int64_t row_tiles, 
   }
   const bool transposed = o.role == Role::nt;
   const real* b = transposed ? o.b_data + area.col * ldb + area.k : o.b_data + area.k * ldb + area.col;
-  if (!transposed && area.cols % STRIP == 0) {
+  if (!strips.made && !transposed && area.cols % STRIP == 0) {
     t->b = b, t->ldb = ldb, t->panel = STRIP;
-    if (row_tiles > 1) t->strip = to;
+    if (row_tiles > 1) t->strip = strips.to;
     return;
   }
-  t->b = to, t->panel = area.depth * STRIP;
-  for (int64_t c = 0; c < area.cols; c += STRIP, to += t->panel) {
+  t->b = strips.to, t->panel = strips.panel;
+  real* to = strips.to;
+  for (int64_t c = 0; !strips.made && c < area.cols; c += STRIP, to += strips.panel) {
     const int64_t width = min(STRIP, area.cols - c);
     if (transposed) {
       transpose_strip(b + c * ldb, ldb, area.depth, width, to);

@@ -35,6 +35,8 @@ struct Cut {
   int64_t depth;    // of a depth block
   bool along_rows;  // are the splits those that sections can be cut into
   bool far_a, far_b, streams;
+  int64_t slots;    // of kept strips, of kept_depth; a column block goes to the slot of its number modulo slots
+  bool by_columns;  // items that follow each other have the same columns, else the same rows
 };
 
 struct Workspace {
@@ -50,6 +52,16 @@ static Role role(const Instruction& in) { return Role(int(in.numbers[0])); }
 static int64_t gradient_depth(int64_t m, int64_t n, int64_t k) {
   const int64_t depth = max(SPLIT_DEPTH, round_up(ceil_div(k, GRADIENT_SPLITS), GRADIENT_BLOCK));
   return k >= 2 * depth && m * n <= GRADIENT_SIZE && depth * (m + n) >= 8 * m * n ? depth : 0;
+}
+
+// The order of items, and what they keep: of the smaller operand more is read again. A^T is copied for each row chunk,
+// so where the strips of all columns can be kept its items follow each other.
+static void order(const Instruction& in, Cut* c) {
+  const bool keeps = in.operands[1].layout == Layout::row_major && c->splits == 1 && !c->streams;
+  const int64_t slots = keeps ? min(SLOTS, KEPT / (c->k * c->columns)) : 0;
+  const bool all = slots >= c->column_blocks;
+  c->by_columns = !c->along_rows && c->n > c->m && !(all && role(in) == Role::tn);
+  c->slots = c->by_columns ? min(slots, 1) : all ? c->column_blocks : 0;
 }
 
 static Cut cut(const Instruction& in) {
@@ -73,6 +85,7 @@ static Cut cut(const Instruction& in) {
   c.splits = ceil_div(c.k, c.split_depth);
   const int64_t blocks = ceil_div(c.split_depth, c.along_rows ? GRADIENT_BLOCK : DEPTH);
   c.depth = round_up(ceil_div(c.split_depth, blocks), DEPTH_ALIGN);
+  order(in, &c);
   return c;
 }
 
@@ -84,10 +97,10 @@ static Operands operands(const Call& call) {
 
 // The first depth block of an item.
 static Area first_area(const Cut& cut, int64_t item) {
-  const int64_t block = item % cut.blocks, split = item / cut.blocks;
+  const int64_t block = item % cut.blocks, split = item / cut.blocks, chunks = cut.blocks / cut.column_blocks;
   Area area = {};
-  area.row = block / cut.column_blocks * CHUNK_ROWS;
-  area.col = block % cut.column_blocks * cut.columns;
+  area.row = (cut.by_columns ? block % chunks : block / cut.column_blocks) * CHUNK_ROWS;
+  area.col = (cut.by_columns ? block / chunks : block % cut.column_blocks) * cut.columns;
   area.rows = min(CHUNK_ROWS, cut.m - area.row);
   area.cols = min(cut.columns, cut.n - area.col);
   area.k = split * cut.split_depth;
@@ -104,6 +117,24 @@ static real* partial(const Call& call, const Cut& cut, int64_t item) {
   return reinterpret_cast<real*>(own) + item * partial_size(cut);
 }
 
+// The place of the strips of an area whose column block is in a slot, or goes there.
+static Strips strips_at(const Cut& cut, const Area& area, Buffers* buffers) {
+  if (cut.slots == 0) return {};
+  const int64_t block = area.col / cut.columns, slot = block % cut.slots;
+  return {buffers->b + slot * cut.k * cut.columns + area.k * STRIP, cut.k * STRIP, buffers->col[slot] == block};
+}
+
+// Whether the strips of an item are there; if not, they are after it. (Of the last chunk, which may be so short that it
+// reads B in place, no chunk has need.)
+static bool has_strips(const Cut& cut, const Area& area, Buffers* buffers) {
+  if (cut.slots == 0) return false;
+  const int64_t block = area.col / cut.columns;
+  int64_t& slot = buffers->col[block % cut.slots];
+  const bool made = slot == block;
+  slot = block;
+  return made;
+}
+
 // last_item: whether the thread has no item after it
 static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_item, Workspace* w) {
   const Operands o = operands(call);
@@ -112,9 +143,10 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
   int64_t end = min(cut.k, area.k + cut.split_depth);
   Tile t = {};
   t.c = cut.splits > 1 ? partial(call, cut, item) : w->c, t.ldc = cut.columns;
-  if (call.depth_end > 0) {
-    t.sum = call.depth_begin > area.k ? Sum::add : Sum::assign;
-    area.k = call.depth_begin, end = call.depth_end;
+  const bool part = cut.along_rows && call.row_end > 0, made = has_strips(cut, area, &w->buffers);
+  if (part) {
+    t.sum = call.row_begin > area.k ? Sum::add : Sum::assign;
+    area.k = call.row_begin, end = call.row_end;
     area.depth = min(cut.depth, end - area.k);
   }
   while (area.depth > 0) {
@@ -123,11 +155,15 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
     if (streams) {
       stream(o, area, t, w->sum, &w->buffers);
     } else {
-      const Area then = next.depth > 0 ? next : last_item ? Area{} : first_area(cut, item + 1);
-      const bool whole = call.depth_end == 0;
-      const Ahead fetched[2] = {whole && cut.far_a && then.col == 0 ? ahead_a(o, then) : Ahead{},
-                                whole && cut.far_b ? ahead_b(o, then) : Ahead{}};
-      multiply(o, area, t, fetched, &w->buffers);
+      const bool deeper = next.depth > 0;
+      const Area then = deeper ? next : last_item ? Area{} : first_area(cut, item + 1);
+      const bool new_a = deeper || then.row != area.row;
+      const bool new_b = !(deeper ? made : strips_at(cut, then, &w->buffers).made);
+      const Ahead fetched[2] = {!part && cut.far_a && new_a ? ahead_a(o, then) : Ahead{},
+                                !part && cut.far_b && new_b ? ahead_b(o, then) : Ahead{}};
+      Strips kept = strips_at(cut, area, &w->buffers);
+      kept.made = made;
+      multiply(o, area, t, fetched, kept, &w->buffers);
     }
     t.sum = Sum::add;
     area = next;
@@ -162,10 +198,12 @@ static int64_t scratch(const Instruction& in) {
 }
 
 static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
-  const Cut c = cut(*call.instruction);
+  Cut c = cut(*call.instruction);
   Workspace* w = reinterpret_cast<Workspace*>(workspace);
   if (phase > 0 && (phase > 1 || c.splits == 1)) return merge_chain(call, begin, end);
+  if (call.row_end > 0) c.by_columns = false, c.slots = 0;  // one row chunk, all columns
   w->buffers.depth = 0;
+  for (int64_t i = 0; i < c.slots; ++i) w->buffers.col[i] = -1;
   for (int64_t i = begin; i < end; ++i) {
     if (phase == 0) {
       run_item(call, c, i, i + 1 == end, w);
