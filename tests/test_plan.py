@@ -90,6 +90,16 @@ def test_fuse_of_batch_norm_takes_moments_in_the_product_and_one_apply():
     assert grad == ["dropout", "activate_grad", "store", "sum", "dot"]
 
 
+def test_fuse_gives_predictions_of_batch_norm_to_the_products():
+    body = dl.Sequential(dl.Linear(3, 5), dl.BatchNorm(5), dl.ReLU(), dl.Dropout(0.5), dl.Linear(5, 2))
+    trace, _, _ = traced(body, rows=8, training=False)
+    assert chains(fuse(trace.nodes, ROW_MAJOR)) == [
+        ("MomentsFinish", []),
+        ("Product", ["affine", "affine", "activate", "store"]),
+        ("Product", ["affine"]),
+    ]
+
+
 def test_fuse_rebuilds_a_normalised_value_instead_of_storing_it():
     body = dl.Sequential(dl.Linear(3, 5), dl.BatchNorm(5), dl.ReLU(), dl.Linear(5, 2))
     trace, _ = backward(body, rows=8)

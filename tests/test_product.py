@@ -6,7 +6,7 @@ import pytest
 
 from checks import assert_close, rng, shapes
 from dlcore import _core
-from instructions import Operand, assert_same_bits, run_kernel, stage, strips_of
+from instructions import Operand, activation, assert_same_bits, run_kernel, stage, strips_of
 
 # m, n, k: few rows with a large B, blocks and splits of a long depth, many tiles of C; strips of B that later row chunks
 # meet again, of all columns or of one block, and rows that are too few to make them.
@@ -125,3 +125,53 @@ def test_layout_asks_for_strips_where_many_rows_read_them(backend):
         backend.layout("nn", 1, 0, 1)
     with pytest.raises(ValueError, match="layout role: expected one of nn, nt, tn, got 'tt'"):
         backend.layout("tt", 1, 1, 1)
+
+
+# Chains whose first stages are done before the sums are stored, and what ends such a beginning: a second activation, an
+# operand that is scaled, a reduction.
+CHAINS = (
+    "shift", "affine shift relu store", "scale shift add relu store", "relu_grad store sum", "affine affine affine relu",
+    "relu_grad shift affine add store moments", "relu shift store", "add add store", "scaled_add relu store",
+    "tanh_grad shift", "shift tanh store", "store sum moments", "shift store relu store sum",
+)  # fmt: skip
+
+
+def made_stage(backend, name, given, out, real):
+    """A stage by a short name; ``given``: two (1, n) arrays and one (m, n); ``out``: receives its results."""
+    first, second, x = given
+    kind, _, gradient = name.partition("_")
+    if name in ("store", "sum", "moments"):
+        arrays = [np.empty(x.shape if name == "store" else first.shape, real) for _ in range(1 + (name == "moments"))]
+        out += arrays
+        return stage(name, **dict(zip(("out", "out2"), arrays, strict=False)))
+    if kind in ("relu", "tanh"):
+        return activation(
+            backend, kind, kind="activate_grad" if gradient else "activate", from_output=bool(gradient),
+            **({"operand": x} if gradient else {}),
+        )  # fmt: skip
+    if kind in ("add", "scaled"):
+        return stage("add", operand=x, **({"operand_scale": first} if gradient else {}))
+    return stage("affine", **{"shift": {"b": first}, "scale": {"a": first}, "affine": {"a": first, "b": second}}[name])
+
+
+@pytest.mark.parametrize("names", CHAINS)
+def test_product_and_its_chain_have_the_bits_of_one_after_the_other(backend, real, names):
+    r = rng(10)
+    shapes = ((6, 17, 5), (64, 96, 40), (130, 64, 300), (67, 200, 530), (5, 1000, 700), (64, 31, 5000))
+    for (m, n, k), role in zip(shapes, 2 * _core.ROLES, strict=True):
+        a, b = operands(11, m, n, k, real)
+        a, b = np.ascontiguousarray(a.T) if role == "tn" else a, np.ascontiguousarray(b.T) if role == "nt" else b
+        sizes = [[(1, n), (1, n), (m, n)] for _ in names.split()]
+        given = [[r.normal(size=size).astype(real) for size in each] for each in sizes]
+        found, wanted, c = [], [], np.empty((m, n), real)
+        chains = [
+            [made_stage(backend, name, arrays, out, real) for name, arrays in zip(names.split(), given, strict=True)]
+            + [made_stage(backend, "store", given[0], out, real)]
+            for out in (found, wanted)
+        ]
+        number = [_core.ROLES.index(role)]
+        run_kernel(backend, "product", [a, b], m, n, chains[0], number)
+        run_kernel(backend, "product", [a, b], m, n, [stage("store", out=c)], number)
+        run_kernel(backend, "pointwise", [c], m, n, chains[1])
+        for one, other in zip(found, wanted, strict=True):
+            assert_same_bits(one, other)

@@ -276,3 +276,15 @@ def test_rounding_mode_of_the_caller_changes_no_bit(core):
                 assert (got == expected).all()
     finally:
         libm.fesetround(0)
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_numbers_that_are_not_finite_are_found_wherever_they_are(real):
+    limits = np.finfo(real)
+    x = np.tile(np.array([0, -0.0, limits.max, limits.min, limits.tiny, limits.smallest_subnormal, 1], real), 1500)
+    assert _core.all_finite(x)
+    for at in (0, 1, 7, 4095, 4096, x.size - 1):
+        for bad in (np.nan, -np.nan, np.inf, -np.inf):
+            y = x.copy()
+            y[at] = bad
+            assert not _core.all_finite(y)

@@ -168,12 +168,12 @@ Block at_last_store(const Call& call, const Block& b) {
   return {at<real>(call, out) + b.row * out.ld + b.col, out.ld, b.row, b.col, b.rows, b.cols};
 }
 
-void run_chain(const Call& call, const Block& b) {
+void run_chain(const Call& call, const Block& b, int32_t first) {
   const Instruction& in = *call.instruction;
   const int64_t width = slab_columns(b.rows);
   for (int64_t c = 0; c < b.cols; c += width) {
     const Block slab = {b.v + c, b.ld, b.row, b.col + c, b.rows, min(width, b.cols - c)};
-    for (int32_t i = 0; i < in.stage_count; ++i) run_stage(call, in.chain[i], slab);
+    for (int32_t i = first; i < in.stage_count; ++i) run_stage(call, in.chain[i], slab);
   }
 }
 

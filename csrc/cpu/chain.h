@@ -18,8 +18,8 @@ struct Block {
   int64_t rows, cols;  // rows <= CHUNK_ROWS
 };
 
-// Every stage in order, in place.
-void run_chain(const Call& call, const Block& block);
+// Every stage in order, in place, from the one that comes first.
+void run_chain(const Call& call, const Block& block, int32_t first = 0);
 
 // The block where its last store puts it, if whole vectors may be written there, nothing changes the value after and
 // the chain reads nothing of that memory: the value is then made in place. Else the block as it is.

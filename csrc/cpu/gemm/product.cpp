@@ -16,6 +16,7 @@ constexpr int64_t COLUMNS = 128, MANY_ITEMS = 32;
 
 // The depth is split to have so many items, each of so much depth and so many multiplications (5 us).
 constexpr int64_t SPLIT_ITEMS = 16, SPLIT_DEPTH = 512, SPLIT_WORK = 1 << 18;
+constexpr int64_t STREAM_DEPTH = 64;  // of a split, where few rows read a far B
 
 // A weight gradient is split by the depth alone, so that all of a net are cut at the same rows: into so many splits, of
 // depth blocks that sections can be cut into, unless C has more elements (its splits would not stay in cache) or adding
@@ -42,9 +43,10 @@ struct Cut {
 struct Workspace {
   Buffers buffers;
   alignas(ALIGNMENT) real c[CHUNK_ROWS * COLUMNS];
-  real sum[STREAM_ROWS * STREAM_COLUMNS];
+  alignas(ALIGNMENT) real columns[2 * AFFINES * COLUMNS];
+  real sum[STREAM_SIZE];
 };
-static_assert(sizeof(Workspace) <= WORKSPACE_BYTES && STREAM_ROWS * STREAM_COLUMNS <= CHUNK_ROWS * COLUMNS, "");
+static_assert(sizeof(Workspace) <= WORKSPACE_BYTES && STREAM_SIZE <= CHUNK_ROWS * COLUMNS, "");
 
 static Role role(const Instruction& in) { return Role(int(in.numbers[0])); }
 
@@ -57,7 +59,8 @@ static int64_t gradient_depth(int64_t m, int64_t n, int64_t k) {
 // The order of items, and what they keep: of the smaller operand more is read again. A^T is copied for each row chunk,
 // so where the strips of all columns can be kept its items follow each other.
 static void order(const Instruction& in, Cut* c) {
-  const bool keeps = in.operands[1].layout == Layout::row_major && c->splits == 1 && !c->streams;
+  const bool again = c->blocks > c->column_blocks;  // are there other row chunks
+  const bool keeps = again && in.operands[1].layout == Layout::row_major && c->splits == 1 && !c->streams;
   const int64_t slots = keeps ? min(SLOTS, KEPT / (c->k * c->columns)) : 0;
   const bool all = slots >= c->column_blocks;
   c->by_columns = !c->along_rows && c->n > c->m && !(all && role(in) == Role::tn);
@@ -73,13 +76,14 @@ static Cut cut(const Instruction& in) {
   c.streams = c.m <= STREAM_ROWS && c.far_b;
   const int64_t chunks = ceil_div(c.m, CHUNK_ROWS);
   c.columns = chunks * ceil_div(c.n, COLUMNS) < MANY_ITEMS ? COLUMNS / 2 : COLUMNS;
-  if (c.streams) c.columns = min(STREAM_COLUMNS, round_up(ceil_div(c.n, 8), COLUMN_ALIGN));
+  if (c.streams) c.columns = min(STREAM_SIZE / c.m / COLUMN_ALIGN * COLUMN_ALIGN, round_up(c.n, COLUMN_ALIGN));
   c.column_blocks = ceil_div(c.n, c.columns);
   c.blocks = chunks * c.column_blocks;
   c.split_depth = role(in) == Role::tn ? gradient_depth(c.m, c.n, c.k) : 0;
   c.along_rows = c.split_depth > 0;
   if (!c.along_rows) {
-    const int64_t splits = min(ceil_div(SPLIT_ITEMS, c.blocks), min(c.k / SPLIT_DEPTH, c.m * c.n * c.k / SPLIT_WORK));
+    const int64_t most = c.streams ? c.k / STREAM_DEPTH : min(c.k / SPLIT_DEPTH, c.m * c.n * c.k / SPLIT_WORK);
+    const int64_t splits = min(ceil_div(SPLIT_ITEMS, c.blocks), most);
     c.split_depth = round_up(ceil_div(c.k, max(1, splits)), DEPTH_ALIGN);
   }
   c.splits = ceil_div(c.k, c.split_depth);
@@ -144,6 +148,9 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
   Tile t = {};
   t.c = cut.splits > 1 ? partial(call, cut, item) : w->c, t.ldc = cut.columns;
   const bool part = cut.along_rows && call.row_end > 0, made = has_strips(cut, area, &w->buffers);
+  const Block block = {w->c, t.ldc, area.row, area.col, area.rows, area.cols};
+  const FinishStages stages = cut.splits == 1 && !streams ? finish_stages(*call.instruction) : FinishStages{};
+  const Finish finish = finish_of(call, stages, block, w->columns, COLUMNS);
   if (part) {
     t.sum = call.row_begin > area.k ? Sum::add : Sum::assign;
     area.k = call.row_begin, end = call.row_end;
@@ -163,12 +170,13 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
                                 !part && cut.far_b && new_b ? ahead_b(o, then) : Ahead{}};
       Strips kept = strips_at(cut, area, &w->buffers);
       kept.made = made;
+      if (!deeper && stages.all > 0) t.finish = &finish;
       multiply(o, area, t, fetched, kept, &w->buffers);
     }
     t.sum = Sum::add;
     area = next;
   }
-  if (cut.splits == 1) run_chain(call, Block{w->c, t.ldc, area.row, area.col, area.rows, area.cols});
+  if (cut.splits == 1) run_chain(call, block, stages.all);
 }
 
 // Adds the splits of a block in order and runs its chain.

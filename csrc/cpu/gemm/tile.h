@@ -5,7 +5,7 @@
 // Every row count up to TILE_ROWS has a tile of its own: edges run at full speed. Few rows take wide tiles, because
 // the FMA units (latency 4 cycles, 2 a cycle) want 8 accumulators.
 #pragma once
-#include "../simd.h"
+#include "finish.h"
 
 DLCORE_BEGIN
 
@@ -34,6 +34,8 @@ struct Tile {
   real* c;  // (R, W vectors)
   int64_t ldc;
   Sum sum;
+  const Finish* finish;  // of sums that are complete, or nullptr
+  int64_t row, col;      // in the block that it finishes
 };
 typedef void (*TileFunction)(const Tile&);
 
@@ -62,11 +64,16 @@ static void tile(const Tile& t) {
       for (int w = 0; w < W; ++w) sum[r][w] = fma<vec>(x, y[w], sum[r][w]);
     }
   }
+  if (t.sum == Sum::add) {
 #pragma GCC unroll 32
-  for (int i = 0; i < R * W; ++i) {
-    real* c = t.c + i / W * t.ldc + i % W * LANES;
-    store(c, t.sum == Sum::add ? load(c) + sum[i / W][i % W] : sum[i / W][i % W]);
+    for (int i = 0; i < R * W; ++i) sum[i / W][i % W] = load(t.c + i / W * t.ldc + i % W * LANES) + sum[i / W][i % W];
   }
+  if (t.finish) {
+    finish_sums(*t.finish, t.row, t.col, sum);
+    if (!t.finish->keeps) return;
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < R * W; ++i) store(t.c + i / W * t.ldc + i % W * LANES, sum[i / W][i % W]);
 }
 
 // The tile of 1 <= rows <= R rows and W vectors.

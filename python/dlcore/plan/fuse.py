@@ -34,13 +34,29 @@ def unfused(nodes: Iterable[Node]) -> list[Node]:
 
 def fuse(nodes: list[Node], layout) -> list[Node]:
     """The fused list; ``layout(role, m, n, k)`` gives (layout, strip) that a product wants of its B."""
-    hosts = _ride(_rebuild(nodes))
+    hosts = _ride(_rebuild(_known_first(nodes)))
     needed = _needed(hosts)
     return _pack([h.kernel(needed) for h in hosts], layout)
 
 
 def _stores(value: Value | None) -> tuple[Node, ...]:
     return () if value is None else (Node(Store, {"out": value}),)
+
+
+def _known_first(nodes: list[Node]) -> list[Node]:
+    """What depends on parameters alone comes first, so that chains can read it: scale and shift of a net that predicts."""
+    changed = {v for node in nodes for v in node.updates()}
+    known: set[Value] = set()
+
+    def is_known(node: Node) -> bool:
+        fixed = all(v in known or (v.kind == "parameter" and v not in changed) for v in node.reads())
+        if not fixed or node.updates() or issubclass(node.op, Stage) or node.section != nodes[0].section:
+            return False
+        known.update(node.writes())
+        return True
+
+    first = [node for node in nodes if is_known(node)]
+    return first + [node for node in nodes if node not in first]
 
 
 def _rebuild(nodes: list[Node]) -> list[Node]:
