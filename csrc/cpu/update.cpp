@@ -160,7 +160,7 @@ static int32_t one_phase(const Instruction&) { return 1; }
 static int64_t no_scratch(const Instruction&) { return 0; }
 
 // An item of an update is a slice of every segment, so that a thread meets the gradients that it made when the rows of
-// each weight were shared out: 0.04 ms instead of 0.11 for 148k parameters where two cores share no cache.
+// each weight were shared out: 784-512-256-10, batch 128, two cores without a common cache, 3 to 6 % of a step.
 constexpr int64_t SLICES = 128, SLICE_ALIGN = 64;
 
 static int64_t update_items(const Instruction& instruction, int32_t) {
