@@ -97,7 +97,7 @@ __device__ inline void store_tile(const View& out, const Tile& t) {
   real* to = at<real>(out);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
-    if (r < t.rows) store4(to + (t.row + r) * out.ld + t.col, t.v[r], t.cols);
+    if (r < t.rows) store4_global(to + (t.row + r) * out.ld + t.col, t.v[r], t.cols);
   }
 }
 

@@ -54,7 +54,12 @@ __device__ inline T& shared_memory() {
 template <class T>
 __device__ inline T* at(const View& view) {
   if (view.arena < 0) return nullptr;
-  return reinterpret_cast<T*>(view.offset + int64_t(blockIdx.y) * view.member_stride);
+  const int64_t address = view.offset + int64_t(blockIdx.y) * view.member_stride;
+#ifdef DLCORE_EMULATOR
+  return reinterpret_cast<T*>(address);
+#else
+  return static_cast<T*>(__cvta_global_to_generic(size_t(address)));  // else loads and stores look for their memory
+#endif
 }
 
 template <class T>

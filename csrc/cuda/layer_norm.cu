@@ -7,15 +7,13 @@
 
 DLCORE_BEGIN
 
-// x(column) summed along a row by a warp
+// f(x) summed along a row by a warp
 template <class F>
-__device__ static real row_sum(int64_t cols, F x) {
+__device__ static real row_sum(const real* x, int64_t cols, F f) {
   real sum = 0;
-  for (int64_t c = lane_of(); c < cols; c += WARP) sum += x(c);
+  along_row(x, cols, [&](int64_t, real v) { sum += f(v); });
   return warp_sum(sum);
 }
-
-__device__ static real or_one(const real* p, int64_t c) { return p ? p[c] : real(1); }
 
 // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]
 __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instruction in) {
@@ -23,8 +21,8 @@ __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instructi
   if (row >= in.rows) return;
   const View *views = in.operands, &mean = views[3], &rstd = views[4];
   const real* x = at<real>(views[0]) + row * views[0].ld;
-  const real cols = real(in.cols), mu = row_sum(in.cols, [&](int64_t c) { return x[c]; }) / cols;
-  const real squares = row_sum(in.cols, [&](int64_t c) { return (x[c] - mu) * (x[c] - mu); });
+  const real cols = real(in.cols), mu = row_sum(x, in.cols, [](real v) { return v; }) / cols;
+  const real squares = row_sum(x, in.cols, [mu](real v) { return (v - mu) * (v - mu); });
   if (lane_of() > 0) return;
   at<real>(mean)[row * mean.ld] = mu;
   at<real>(rstd)[row * rstd.ld] = reciprocal_deviation(squares / cols, real(in.numbers[0]));
@@ -99,12 +97,17 @@ __global__ void __launch_bounds__(THREADS) layer_norm_backward_means(const Instr
   const real *gamma = at<real>(views[backward_gamma]), cols = real(in.cols);
   const real mu = at<real>(views[backward_mean])[row * views[backward_mean].ld];
   const real factor = at<real>(views[backward_rstd])[row * views[backward_rstd].ld];
-  const real g = row_sum(in.cols, [&](int64_t c) { return dy[c] * or_one(gamma, c); });
-  const real g_xhat = row_sum(in.cols, [&](int64_t c) { return dy[c] * or_one(gamma, c) * ((x[c] - mu) * factor); });
+  real sum_g = 0, sum_g_xhat = 0;
+  along_rows(dy, x, in.cols, [&](int64_t c, real d, real v) {
+    const real g = gamma ? d * gamma[c] : d;
+    sum_g += g;
+    sum_g_xhat += g * ((v - mu) * factor);
+  });
+  sum_g = warp_sum(sum_g), sum_g_xhat = warp_sum(sum_g_xhat);
   if (lane_of() > 0) return;
   real* means = scratch_at<real>(in) + means_offset(in) + 2 * row;
-  means[0] = g / cols;
-  means[1] = g_xhat / cols;
+  means[0] = sum_g / cols;
+  means[1] = sum_g_xhat / cols;
 }
 
 // dgamma or dbeta (1, cols) of a chunk

@@ -28,14 +28,13 @@ __device__ static RowMetrics measure(const Arguments& x, const real* prediction,
                                      double row_weight) {
   real loss = 0, weight = 0;
   bool right = true;
-  for (int64_t c = lane_of(); c < cols; c += WARP) {
-    const real p = prediction[c], t = target[c];
+  along_rows(prediction, target, cols, [&](int64_t, real p, real t) {
     if constexpr (Loss::classifies) {
       weight += fma(t, x.weight1 - x.weight0, x.weight0);
       right = right && Loss::correct(p, t);
     }
     loss += Loss::value(p, t, x.weight0, x.weight1);
-  }
+  });
   loss = warp_sum(loss), weight = warp_sum(weight);
   const bool correct = Loss::classifies && __ballot_sync(ALL_LANES, right) == ALL_LANES;
   return {row_weight * loss / double(cols), Loss::classifies ? row_weight * weight / double(cols) : row_weight,
