@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instructi
   at<real>(rstd)[row * rstd.ld] = reciprocal_deviation(squares / cols, real(in.numbers[0]));
 }
 
-__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) layer_norm_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, BLOCKS) layer_norm_kernel(const Instruction in) {
   Tile t = tile_of(in, blockIdx.x);
   const View *views = in.operands, &mean = views[3], &rstd = views[4];
   const Columns gamma(views[1], t), beta(views[2], t);
@@ -115,7 +115,7 @@ __device__ static real* chunk_grad(const Instruction& in, int64_t chunk, int64_t
   return scratch_at<real>(in) + grads_offset(in) + (2 * chunk + which) * partial_cols(in);
 }
 
-__device__ static void add_parameter_grads(const Instruction& in, const Tile& t, const real (&xhat)[SIDE][SIDE],
+__device__ static void add_parameter_grads(const Instruction& in, const Tile& t, const Square& xhat,
                                            ChainMemory& memory) {
   spread(t, t.v, memory.v);
   spread(t, xhat, memory.x);
@@ -129,7 +129,7 @@ __device__ static void add_parameter_grads(const Instruction& in, const Tile& t,
   chunk_grad(in, chunk, 1)[column] = column_total(memory.v, rows, [](real sum, real dy, int) { return sum + dy; });
 }
 
-__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) layer_norm_backward_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, BLOCKS) layer_norm_backward_kernel(const Instruction in) {
   ChainMemory& memory = shared_memory<ChainMemory>();
   Tile t = tile_of(in, blockIdx.x), x = t;
   const Columns gamma(in.operands[backward_gamma], t);
