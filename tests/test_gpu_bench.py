@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cases import cuda_kernels
+
 ROOT = Path(__file__).resolve().parents[1]
-CUDA = ROOT / "csrc" / "cuda"
 
 
 @pytest.fixture
@@ -22,20 +23,16 @@ def gpu():
     return module
 
 
-def kernels():
-    """(kernel, file) of every kernel but the emulator's faults."""
-    for path in sorted(CUDA.rglob("*.cu*")):
-        if "emulator" not in path.parts:
-            for name in re.findall(r"__global__[^;{]*?(\w+)\(const Instruction", path.read_text()):
-                yield name, path.relative_to(CUDA).as_posix()
-
-
 def test_gpu_status_lists_every_kernel_once():
     text = (ROOT / "bench" / "results" / "GPU_STATUS.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == ["kernel", "file in csrc/cuda", "last commit run", "date", "GPU", "tests", "sanitizers"]
-    assert sorted((row[0], row[1]) for row in rows[1:]) == sorted(kernels())
-    words = sum(len(re.findall("__global__", p.read_text())) for p in CUDA.rglob("*.cu*") if "emulator" not in p.parts)
+    assert sorted((row[0], row[1]) for row in rows[1:]) == sorted(cuda_kernels())
+    words = sum(
+        len(re.findall("__global__", p.read_text()))
+        for p in (ROOT / "csrc" / "cuda").rglob("*.cu*")
+        if "emulator" not in p.parts
+    )
     assert len(rows) - 1 == words
     for row in rows[1:]:
         never, reports = row[2] == "never", list((ROOT / "bench" / "results").glob("*_gpu_test.json"))

@@ -137,7 +137,7 @@ static void launch(const Launch& l, int32_t phase) {
   if (phase == 1) return launch_kernel(cross_entropy_gradient, l, blocks, THREADS, sizeof(ChainMemory));
   if (phase == 2) return launch_merge(l);
   launch_kernel(cross_entropy_rows, l, blocks, THREADS, 0, metrics);
-  launch_kernel(merge_metrics, l, 1, THREADS, 0, 4, metrics);
+  launch_metrics(l, 4, metrics);
 }
 
 extern const Entry softmax_cross_entropy_entry = {{phases, items, scratch, nullptr}, launch};

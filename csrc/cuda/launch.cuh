@@ -28,6 +28,7 @@ template <class... More>
 void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, int64_t blocks, int threads,
                    size_t shared_bytes, typename Same<More>::type... more) {
 #ifdef DLCORE_EMULATOR
+  emulator::count_launch(reinterpret_cast<const void*>(kernel));
   auto body = [&] { kernel(launch.device, more...); };
   emulator::run_grid(
       {unsigned(blocks), unsigned(launch.members), 1}, unsigned(threads), shared_bytes,

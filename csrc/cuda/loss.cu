@@ -106,7 +106,7 @@ static void launch(const Launch& l, int32_t phase) {
   if (phase == 1) return launch_kernel(loss_gradient, l, blocks, THREADS, sizeof(ChainMemory));
   if (phase == 2) return launch_merge(l);
   launch_kernel(loss_rows, l, blocks, THREADS, 0, metrics);
-  launch_kernel(merge_metrics, l, 1, THREADS, 0, 3, metrics);
+  launch_metrics(l, 3, metrics);
 }
 
 extern const Entry loss_entry = {{phases, items, scratch, nullptr}, launch};
