@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -75,6 +75,9 @@ class Usage:
     shared: int
     spills: int | None = None
     instructions: Counter = field(default_factory=Counter, repr=False)
+
+    def count(self, grep: Grep) -> int:
+        return sum(n for name, n in self.instructions.items() if re.match(grep.instruction, name))
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -140,7 +143,7 @@ def faults(found: list[Usage], limits: dict[str, int], log: str = "") -> list[st
         for grep in GREPS:
             if not re.fullmatch(grep.kernels, use.kernel) or not re.fullmatch(grep.archs, use.arch):
                 continue
-            seen = sum(n for name, n in use.instructions.items() if re.match(grep.instruction, name))
+            seen = use.count(grep)
             if grep.present != (seen > 0):
                 wrong.append(f"{who}: expected {'some' if grep.present else 'no'} {grep.instruction}, got {seen}")
     names = {use.kernel for use in found}
@@ -232,6 +235,12 @@ def table(found: list[Usage]) -> str:
     return "\n".join(lines)
 
 
+def row(use: Usage) -> dict:
+    """A kernel with its counts of the instructions of GREPS."""
+    counts = {g.instruction: use.count(g) for g in GREPS if re.fullmatch(g.kernels, use.kernel)}
+    return {**vars(use), "instructions": counts}
+
+
 def _cell(use: Usage) -> str:
     more = [f"{n} {name}" for name, n in (("spilled", use.spills), ("stack", use.stack)) if n]
     return ", ".join([str(use.registers), *more])
@@ -276,7 +285,7 @@ def main(argv=None) -> int:
         "date": time.strftime("%Y-%m-%d"), "nvcc": version(),
         "command": shlex.join(["python", "bench/check_archs.py", *(sys.argv[1:] if argv is None else argv)]),
         "faults": faults(found, json.loads(LIMITS.read_text()), log),
-        "rows": [asdict(use) for use in found],
+        "rows": [row(use) for use in found],
     }  # fmt: skip
     if options.save:
         keep(report, found)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cases import cuda_kernels
+from dlcore import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,8 +57,39 @@ def test_gpu_report_tells_failed_from_stopped(gpu, tmp_path):
     begin = time.monotonic()
     assert not report.step("hangs", [sys.executable, "-c", "import time; time.sleep(60)"], 0.1)
     assert time.monotonic() - begin < 30
-    assert report.finish(False) == 1
+    assert not report.finish(False)
     content = json.loads(report.path.read_text())
     assert [s["state"] for s in content["steps"]] == ["failed", "failed", "stopped"]
     assert "why" in content["steps"][0]["output"]
     assert content["state"] == "failed"
+
+
+def test_gpu_report_goes_on_where_the_last_one_stopped(gpu, tmp_path):
+    def steps(sources):
+        report = gpu.Report(tmp_path / "new.json", tmp_path / "report.json", sources=sources)
+        assert report.step("prints", [sys.executable, "-c", f'print(\'{{"sources": "{sources}"}}\')'])
+        assert not report.step("fails", [sys.executable, "-c", "raise SystemExit(1)"])
+        (tmp_path / "new.json").replace(tmp_path / "report.json")
+        return [step.get("result") or step["seconds"] for step in report.content["steps"]]
+
+    first, again, other = steps("a"), steps("a"), steps("b")
+    assert first[0] == again[0] == {"sources": "a"}
+    assert other[0] == {"sources": "b"}
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [s["state"] for s in content["steps"]] == ["passed", "failed"]
+
+
+@pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+def test_gpu_parts_run_in_the_emulator(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    for part, case in (("step", "W7"), ("peers", "cross_entropy_128x10"), ("ops", "cross_entropy_128x10")):
+        status = gpu.main([part, "--device", "emulated", "--case", case, "--out", str(tmp_path)])
+        content = json.loads(next(tmp_path.glob(f"*_{part}.json")).read_text())
+        assert (status, content["state"], len(content["steps"])) == (0, "passed", 1), content
+        assert content["steps"][0]["result"]["rows"]
+
+
+def test_gpu_budget_that_is_spent_begins_nothing(gpu, tmp_path, capsys):
+    assert gpu.main(["all", "--budget", "0", "--out", str(tmp_path)]) == 1
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out.count("not begun") == len(gpu.PARTS)

@@ -156,7 +156,8 @@ union ProductMemory {
 };
 
 template <Role role, int sides>
-__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : BLOCKS) product_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : role == Role::nt ? FEWER_BLOCKS : BLOCKS)
+    product_kernel(const Instruction in) {
   ProductMemory<sides>& memory = shared_memory<ProductMemory<sides>>();
   const Cut c = cut(in);
   const int64_t block = blockIdx.x % c.blocks, split = blockIdx.x / c.blocks;
