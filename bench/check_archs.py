@@ -8,8 +8,9 @@ instructions that must, or must not, be in its code.
     python bench/check_archs.py --save              the table, as Markdown and JSON, into bench/results/
 
 Needs cuobjdump and nvdisasm (of the CUDA toolkit, or `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`); to
-compile also nvcc, CMake, ninja and pybind11. Exit status 1 where a kernel breaks a rule: a spill, a stack, more
-registers than bench/registers.json allows, wgmma that ptxas serializes, or a line of GREPS.
+compile also nvcc, CMake, ninja and pybind11. Exit status 1 where a kernel breaks a rule: a spill, a stack, wgmma that
+ptxas serializes, a line of GREPS, or more registers than bench/registers.json allows (32, 40, 48, 64, 80, 128: above
+each, a block of 256 threads fewer fits on a multiprocessor).
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ PARTS = {"build": build, "test": test, **{tool: sanitize(tool) for tool in TOOLS
 
 
 def run(name: str, options) -> bool:
-    """One part, after the build that it needs; its report is of the day, the device and the part."""
+    """One part, after the build that it needs, once for all parts; its report is of the day, the device and the part."""
     name_of_file = f"{time.strftime('%Y-%m-%d')}_{options.device}_{name}.json"
     report = Report(
         options.out / name_of_file, RESULTS / name_of_file, sources=sources(),
@@ -202,8 +202,8 @@ def run(name: str, options) -> bool:
         nvcc=asked("nvcc", "--version")[-120:],
     )  # fmt: skip
     report.deadline, report.case = min(report.deadline, options.deadline), options.case
-    built = build(report, options.device)
-    return report.finish(built and (name == "build" or PARTS[name](report, options.device)))
+    options.built = options.built or build(report, options.device)
+    return report.finish(options.built and (name == "build" or PARTS[name](report, options.device)))
 
 
 def main(argv=None) -> int:
@@ -214,7 +214,7 @@ def main(argv=None) -> int:
     parser.add_argument("--device", default="cuda", choices=["cuda", "emulated"])
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the reports")
     options = parser.parse_args(argv)
-    options.deadline = time.monotonic() + options.budget
+    options.deadline, options.built = time.monotonic() + options.budget, False
     options.out.mkdir(parents=True, exist_ok=True)
     passed = True
     for name in PARTS if options.part == "all" else [options.part]:

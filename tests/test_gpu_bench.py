@@ -36,7 +36,7 @@ def test_gpu_status_lists_every_kernel_once():
     )
     assert len(rows) - 1 == words
     for row in rows[1:]:
-        never, reports = row[2] == "never", list((ROOT / "bench" / "results").glob("*_gpu_test.json"))
+        never, reports = row[2] == "never", list((ROOT / "bench" / "results").glob("*_cuda_test.json"))
         assert not any(row[3:]) if never else all(row[3:6]) and reports, row
 
 
@@ -82,7 +82,7 @@ def test_gpu_report_goes_on_where_the_last_one_stopped(gpu, tmp_path):
 @pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
 def test_gpu_parts_run_in_the_emulator(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "ROUNDS", 1)
-    for part, case in (("step", "W7"), ("peers", "cross_entropy_128x10"), ("ops", "cross_entropy_128x10")):
+    for part, case in (("peers", "W7"), ("ops", "cross_entropy_128x10")):
         status = gpu.main([part, "--device", "emulated", "--case", case, "--out", str(tmp_path)])
         content = json.loads(next(tmp_path.glob(f"*_{part}.json")).read_text())
         assert (status, content["state"], len(content["steps"])) == (0, "passed", 1), content

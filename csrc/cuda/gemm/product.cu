@@ -155,9 +155,11 @@ union ProductMemory {
   ChainMemory chain;
 };
 
+// Of a multiprocessor. With one more, nt would spill.
+constexpr int product_blocks(Role role, int sides) { return sides == 2 ? 1 : role == Role::nt ? FEWER_BLOCKS : BLOCKS; }
+
 template <Role role, int sides>
-__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : role == Role::nt ? FEWER_BLOCKS : BLOCKS)
-    product_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, product_blocks(role, sides)) product_kernel(const Instruction in) {
   ProductMemory<sides>& memory = shared_memory<ProductMemory<sides>>();
   const Cut c = cut(in);
   const int64_t block = blockIdx.x % c.blocks, split = blockIdx.x / c.blocks;
