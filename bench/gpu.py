@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 BUILD, SITE, WHEELS = ROOT / "build" / "gpu", ROOT / "build" / "gpu-site", ROOT / ".whl"
 PACKAGES = ("pybind11", "numpy", "pytest", "threadpoolctl")
-SECONDS, STEP_SECONDS = 540, 240  # of a part, of a step
+SECONDS, STEP_SECONDS, LEAST_SECONDS = 540, 240, 3  # of a part, of a step; with less left none begins
 TAIL = 6000  # characters kept of a step's output
 KERNEL_TESTS = ("product", "pointwise", "norm_kernels", "loss_kernels", "update_kernels", "gather", "pack")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
@@ -75,7 +75,9 @@ class Report:
         self.write()
         begin = time.monotonic()
         try:
-            limit = max(1, min(seconds, self.deadline - begin))
+            limit = min(seconds, self.deadline - begin)
+            if self.deadline - begin < LEAST_SECONDS:
+                raise subprocess.TimeoutExpired(command, limit)
             done = subprocess.run(
                 [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=limit, env=environment()
             )
@@ -111,7 +113,7 @@ def asked(*command: str) -> str:
     try:
         done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment())
         return done.stdout.strip()
-    except OSError as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
 
 
