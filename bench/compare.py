@@ -26,11 +26,12 @@ OURS = "dlcore"
 
 @dataclass(frozen=True)
 class Machine:
-    """What the measurement needs of the machine: threads, their peaks, and the watch over the rounds."""
+    """What the measurement needs of the machine: threads, peaks, the watch over the rounds, and the device."""
 
     threads: int
     peak: Peak
     watch: timing.Watch
+    device: str = "cpu"
 
 
 def parts(action: str, item: str) -> tuple[str, ...]:
@@ -43,11 +44,11 @@ def name_of(action: str, item: str, part: str) -> str:
     return {"train": item, "infer": f"{item} batch {part}"}.get(action, f"{item} {part}")
 
 
-def present(names, threads: int, say: Callable[[str], None]) -> dict[str, dict]:
+def present(names, threads: int, say: Callable[[str], None], device: str = "cpu") -> dict[str, dict]:
     """Version and precision of the contestants whose library is there; the others are left out with their reason."""
     found = {}
     for name in names:
-        with Process(name, threads) as process:
+        with Process(name, threads, device) as process:
             try:
                 found[name] = process.ask("hello")
             except Absent as error:
@@ -63,13 +64,15 @@ def difference(got: list[float], want: list[float], action: str) -> float:
     return max(worst) if all(e == e for e in worst) else float("inf")
 
 
-def check(action: str, item: str, about: dict[str, dict], threads: int, say) -> tuple[dict[str, dict], list[str]]:
+def check(
+    action: str, item: str, about: dict[str, dict], threads: int, say, device: str = "cpu"
+) -> tuple[dict[str, dict], list[str]]:
     """By contestant the errors of its parts, where they are right; and what is wrong with the others."""
     truth = None if action == "ops" else _checked(TRUTH, action, item, threads)["values"]
     errors, wrong = {}, []
     for name, known in about.items():
         try:
-            found = _checked(name, action, item, threads)
+            found = _checked(name, action, item, threads, device)
         except Failed as error:
             wrong.append(f"{item} {error}")
             continue
@@ -87,8 +90,8 @@ def check(action: str, item: str, about: dict[str, dict], threads: int, say) -> 
     return errors, wrong
 
 
-def _checked(name: str, action: str, item: str, threads: int) -> dict:
-    with Process(name, threads) as process:
+def _checked(name: str, action: str, item: str, threads: int, device: str = "cpu") -> dict:
+    with Process(name, threads, device) as process:
         lacking = process.ask("lacks", action=action, item=item)
         return lacking if lacking["reason"] else process.ask("check", action=action, item=item, steps=STEPS)
 
@@ -97,7 +100,7 @@ def measure(action: str, item: str, about, errors, machine: Machine, rounds: int
     """Rows of those that have passed the check, what the watch saw by row, and what failed."""
     rows, seen, wrong = [], {}, []
     with contextlib.ExitStack() as stack:
-        processes = {name: stack.enter_context(Process(name, machine.threads)) for name in errors}
+        processes = {name: stack.enter_context(Process(name, machine.threads, machine.device)) for name in errors}
         processes = _asked(processes, wrong, "setup", action=action, item=item)
         for part in parts(action, item):
             processes = _asked(processes, wrong, "begin", part=part)

@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 import compare
-from contestants import REFERENCES, TIMED
+from contestants import ON, REFERENCES, timed
 from dlcore.backend import num_threads
-from dlcore.bench import peak, report, timing
+from dlcore.bench import gpu, peak, report, timing
 from dlcore.bench.kernels import KERNELS
 from dlcore.cli.output import Output
 from dlcore.cli.parser import JSON, THREADS, Option, Parser, UsageError
@@ -40,6 +40,7 @@ EXAMPLES = """examples:
   python bench/peers.py ops --workloads layer_norm,adamw   single ops whose names begin like this
   python bench/peers.py check                              answers of steps, predictions and ops; no timing
   python bench/peers.py --contestants dlcore,numpy --rounds 15 --json
+  python bench/peers.py ops --device cuda                  on a GPU
   python bench/peers.py --save                             JSON and figures into bench/results/"""
 
 
@@ -53,7 +54,8 @@ def arguments(argv: list[str]) -> dict:
     reference = REFERENCES["float32"]
     options = [
         Option("workloads", text, "of W1 to W8, or of the ops (default all)", "W1,W2"),
-        Option("contestants", text, f"of {', '.join(TIMED)} (default all; {reference} always runs)", "A,B"),
+        Option("contestants", text, f"of {', '.join(timed('cpu'))} (default all; {reference} always runs)", "A,B"),
+        Option("device", text, f"cpu (default), or cuda: there {', '.join(timed('cuda'))}", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the contestants take turns (default 7)", "N"),
         THREADS, JSON, Option("save", boolean, "keep the JSON, and figures by matplotlib, in bench/results/"),
     ]  # fmt: skip
@@ -62,10 +64,12 @@ def arguments(argv: list[str]) -> dict:
     parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
     given = {"rounds": 7, "threads": num_threads(), "json": False, "save": False, "action": "train", **parser.given(argv)}
     _known("action", given["action"] if given["action"] in ACTIONS else None, given["action"], ACTIONS)
+    device = given.setdefault("device", "cpu")
+    _known("--device", ON.get(device) is not None or None, device, ON)
     given["items"] = items(given["action"], given.get("workloads"))
-    asked = _names(given.get("contestants"), TIMED)
+    asked = _names(given.get("contestants"), timed(device))
     for name in asked:
-        _known("--contestants", name if name in TIMED else None, name, TIMED)
+        _known("--contestants", name if name in timed(device) else None, name, timed(device))
     given["contestants"] = list(dict.fromkeys([*asked, reference]))
     return given
 
@@ -131,14 +135,18 @@ def keep(values: dict, say) -> None:
 def run(argv: list[str]) -> int:
     """Check, time, report; 1 where a contestant failed or was wrong."""
     options = arguments(argv)
-    output, threads, action = Output(options["json"]), options["threads"], options["action"]
-    about = compare.present(options["contestants"], threads, output.say)
+    output, threads, action, device = Output(options["json"]), options["threads"], options["action"], options["device"]
+    about = compare.present(options["contestants"], threads, output.say, device)
+    if not about:
+        raise Failed(f"expected a contestant on {device}, got none")
     machine = None
     if action != "check":
-        machine = compare.Machine(threads, peak.measure(threads), timing.Watch(lambda: peak.rate(threads)))
+        limits = gpu.measure() if device == "cuda" else peak.measure(threads)
+        probe = (lambda: 1.0) if device == "cuda" else lambda: peak.rate(threads)  # a GPU is not shared
+        machine = compare.Machine(threads, limits, timing.Watch(probe), device)
     rows, seen, wrong = [], {}, []
     for what, item in options["items"]:
-        errors, failures = compare.check(what, item, about, threads, output.say)
+        errors, failures = compare.check(what, item, about, threads, output.say, device)
         wrong += failures
         if machine and errors:
             new, watched, failures = compare.measure(what, item, about, errors, machine, options["rounds"])
@@ -150,7 +158,7 @@ def run(argv: list[str]) -> int:
                     output.say(f"  not alone: {100 * share:.0f} % of the best multiply-add rate beside the worst round")
     values = {
         "action": action, "date": datetime.date.today().isoformat(),
-        "machine": report.machine(threads, machine and machine.peak),
+        "machine": report.machine(threads, machine and machine.peak, device),
         "versions": report.versions() | {name: known["version"] for name, known in about.items()},
         "command": report.command("python bench/peers.py", argv), "rows": rows, "watch": seen, "wrong": wrong,
     }  # fmt: skip

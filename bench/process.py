@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from contestants import REGISTRY
+from contestants import entry
 
 WORKER = Path(__file__).with_name("worker.py")
 TIME_BOX = 600  # seconds of one request
@@ -32,14 +32,15 @@ class Process:
     ----------
     name : str
     threads : int
+    device : str
     """
 
-    def __init__(self, name: str, threads: int):
+    def __init__(self, name: str, threads: int, device: str = "cpu"):
         self.name = name
         pools = dict.fromkeys(POOLS, str(threads))
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), name, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, bufsize=1, env={**os.environ, **pools, **REGISTRY[name].environment},
+            [sys.executable, str(WORKER), name, str(threads), device], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, bufsize=1, env={**os.environ, **pools, **entry(name, device).environment},
         )  # fmt: skip
 
     def __enter__(self) -> Process:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One contestant in its own process: ``worker.py NAME THREADS``, a JSON request on each line of standard input.
+"""One contestant in its own process: ``worker.py NAME THREADS DEVICE``, a JSON request on each line of standard input.
 
 hello -> version, precision; lacks -> why it takes no part; check -> losses, outputs or errors of single ops; setup,
 begin a part, then round -> seconds of a call; memory -> the largest resident set. What a library prints goes to
@@ -16,7 +16,7 @@ os.dup2(2, 1)
 import numpy as np  # noqa: E402
 
 import workloads as W  # noqa: E402
-from contestants import REGISTRY  # noqa: E402
+from contestants import entry  # noqa: E402
 
 CHECK_ROWS, CHECK_SEED, CALL_SEED = 64, 7, 3
 
@@ -24,8 +24,8 @@ CHECK_ROWS, CHECK_SEED, CALL_SEED = 64, 7, 3
 class Worker:
     """The contestant, what it has built, and the timer of its calls."""
 
-    def __init__(self, name: str, threads: int):
-        self.cls, self.threads = REGISTRY[name].load(), threads
+    def __init__(self, name: str, threads: int, device: str):
+        self.cls, self.threads = entry(name, device).load(), threads
 
     def hello(self) -> dict:
         return {"version": self.cls(self.threads).version(), "precision": self.cls.precision}
@@ -78,13 +78,7 @@ class Worker:
     def begin(self, part: str) -> dict:
         """Prepare and warm the calls of a part: step, rows to predict, or a part of an op."""
         call = self.calls.get(part) or self.contestant.predictor(W.batch(self.workload, int(part), CALL_SEED)[0])
-
-        def repeat(times: int) -> None:
-            for _ in range(times):
-                call()
-            self.contestant.wait()
-
-        self.timer = W.timing.Timer(repeat)
+        self.timer = W.timing.Timer(self.contestant.many(part, call))
         return {}
 
     def round(self, seconds: float) -> dict:
@@ -105,6 +99,8 @@ def answer(worker: Worker, request: dict) -> dict:
     """The result of the method that the request names, or the error in one line."""
     try:
         return getattr(worker, request.pop("do"))(**request)
+    except ImportError as error:
+        return {"absent": one_line(error)}
     except Exception as error:
         return {"error": one_line(error)}
 
@@ -117,7 +113,7 @@ def main() -> None:
     """Answer until standard input ends."""
     worker, failure = None, {}
     try:
-        worker = Worker(sys.argv[1], int(sys.argv[2]))
+        worker = Worker(sys.argv[1], int(sys.argv[2]), sys.argv[3])
     except ImportError as error:
         failure = {"absent": one_line(error)}
     for line in sys.stdin:

@@ -2,6 +2,13 @@
 # The kernels of csrc/cuda/, made by nvcc for GPUs and (DLCORE_EMULATE) by the host's compiler for the emulator.
 file(GLOB cuda_kernels CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/gemm/*.cu)
 list(REMOVE_ITEM cuda_kernels ${CMAKE_SOURCE_DIR}/csrc/cuda/device.cu)
+# Files of instructions that one kind of GPU alone has are named for it, such as gemm/wgmma.90a.cu, and compiled for it
+# alone: their PTX would run nowhere else.
+set(cuda_special 90a 100f)
+foreach(arch IN LISTS cuda_special)
+  file(GLOB cuda_${arch} CONFIGURE_DEPENDS csrc/cuda/*.${arch}.cu csrc/cuda/gemm/*.${arch}.cu)
+  list(REMOVE_ITEM cuda_kernels ${cuda_${arch}})
+endforeach()
 set(cuda_host csrc/cuda/backend.cpp csrc/cuda/table.cpp)
 
 # ---- GPUs
@@ -43,16 +50,27 @@ if(cuda_found)
   list(JOIN archs "," arch_names)
   message(STATUS "dlcore: CUDA kernels for ${arch_names}")
 
-  add_library(dlcore_cuda OBJECT ${cuda_kernels} ${cuda_host} csrc/cuda/device.cu csrc/cuda/present.cpp)
-  target_compile_definitions(
-    dlcore_cuda PRIVATE DLCORE_FOLDER=cuda DLCORE_ISA=cuda_f32 DLCORE_REAL_F64=0 DLCORE_CUDA_ARCHS="${arch_names}")
-  # Explicit fma alone is contracted, as on the CPU.
-  target_compile_options(
-    dlcore_cuda
-    PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false --compress-mode=size -Xcompiler=-Wall,-Wextra>
-            $<$<AND:$<BOOL:${DLCORE_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings>
-            $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra $<$<BOOL:${DLCORE_WERROR}>:-Werror>>)
-  target_link_libraries(_core PRIVATE dlcore_cuda)
+  function(add_cuda_objects name)
+    add_library(${name} OBJECT ${ARGN})
+    target_compile_definitions(
+      ${name} PRIVATE DLCORE_FOLDER=cuda DLCORE_ISA=cuda_f32 DLCORE_REAL_F64=0 DLCORE_CUDA_ARCHS="${arch_names}")
+    # Explicit fma alone is contracted, as on the CPU.
+    target_compile_options(
+      ${name}
+      PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false --compress-mode=size -Xcompiler=-Wall,-Wextra>
+              $<$<AND:$<BOOL:${DLCORE_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings>
+              $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra $<$<BOOL:${DLCORE_WERROR}>:-Werror>>)
+    target_link_libraries(_core PRIVATE ${name})
+  endfunction()
+  add_cuda_objects(dlcore_cuda ${cuda_kernels} ${cuda_host} csrc/cuda/device.cu csrc/cuda/present.cpp)
+  foreach(arch IN LISTS cuda_special)
+    string(REGEX MATCH "[0-9]+" generic ${arch})
+    if(cuda_${arch} AND generic IN_LIST archs)
+      add_cuda_objects(dlcore_cuda_${arch} ${cuda_${arch}})
+      set_target_properties(dlcore_cuda_${arch} PROPERTIES CUDA_ARCHITECTURES ${arch}-real)
+      target_compile_definitions(dlcore_cuda PRIVATE DLCORE_CUDA_${arch}=1)
+    endif()
+  endforeach()
 else()
   target_sources(_core PRIVATE csrc/cuda/absent.cpp)
 endif()

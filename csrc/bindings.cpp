@@ -396,6 +396,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   m.def("all_finite", &dlcore::all_finite, "array"_a);
   m.def("cuda_info", &dlcore::describe_cuda);
   m.def("emulator_built", [] { return dlcore::emulated_backend() != nullptr; });
+  m.def("emulated_launches", &dlcore::emulated_launches);
   m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);

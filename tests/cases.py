@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One valid instruction of every kernel, of any shape: what is tested of all of them alike."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -143,3 +145,12 @@ CHAINED = (
 
 def make_case(backend, name, rows, cols, seed=0):
     return CASES[name](Arrays(backend, seed), rows, cols)
+
+
+def cuda_kernels():
+    """(kernel, file in csrc/cuda) of every kernel but the emulator's faults."""
+    folder = Path(__file__).resolve().parents[1] / "csrc" / "cuda"
+    for path in sorted(folder.rglob("*.cu*")):
+        if "emulator" not in path.parts:
+            for name in re.findall(r"__global__[^;{]*?(\w+)\(const Instruction", path.read_text()):
+                yield name, path.relative_to(folder).as_posix()

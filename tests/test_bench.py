@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlcore import bench
-from dlcore.bench import cases, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from dlcore import _core, bench
+from dlcore.bench import cases, gpu, measure, nets, peak, plain, plain_step, report, step, timing, workloads
 from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
 from dlcore.bench.subject import WrongAnswer
@@ -41,9 +41,9 @@ def workload(net="relu", loss="cross_entropy", optimizer="adam", batch=6):
     return workloads.Workload("tiny", NETS[net], batch, loss, optimizer, 1e-2)
 
 
-def tiny(name="linear_relu", rows=4, threads=1):
+def tiny(name="linear_relu", rows=4, threads=1, device="cpu"):
     make, plain_class, cols = LAYERS[name]
-    return LayerSubject(name, make, plain_class, rows, cols, threads)
+    return LayerSubject(name, make, plain_class, rows, cols, threads, device)
 
 
 # ----------------------------------------------------------------------------------------------------- answers
@@ -56,18 +56,18 @@ def check(subject):
 
 @pytest.mark.parametrize("rows", [7, 67])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_case_is_right(name, rows, threads):
-    check(tiny(name, rows, threads))
+def test_layer_case_is_right(name, rows, threads, device):
+    check(tiny(name, rows, threads, device))
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (67, 10)])
-def test_cross_entropy_case_is_right(shape, threads):
-    check(CrossEntropySubject("cross_entropy", *shape, threads))
+def test_cross_entropy_case_is_right(shape, threads, device):
+    check(CrossEntropySubject("cross_entropy", *shape, threads, device))
 
 
 @pytest.mark.parametrize("rule", plain_step.STATES)
-def test_update_case_is_right(rule, threads):
-    check(UpdateSubject(rule, rule, 101, threads))
+def test_update_case_is_right(rule, threads, device):
+    check(UpdateSubject(rule, rule, 101, threads, device=device))
 
 
 @pytest.mark.parametrize("tensors", [1, 3])
@@ -82,8 +82,8 @@ def test_step_case_is_right_with_every_rule(rule):
 
 @pytest.mark.parametrize("loss", nets.LOSSES)
 @pytest.mark.parametrize("net", NETS)
-def test_step_case_is_right_in_every_net(net, loss, threads):
-    check(step.StepSubject(workload(net, loss), threads))
+def test_step_case_is_right_in_every_net(net, loss, threads, device):
+    check(step.StepSubject(workload(net, loss), threads, device))
 
 
 def test_step_continues_over_many_calls():
@@ -266,11 +266,11 @@ def test_rows_have_their_numbers(monkeypatch):
         assert [r["variant"] for r in part.rows] == [NUMPY, *VARIANTS]
         for row in part.rows:
             assert set(row) == {
-                "row", "variant", "ms", "spread", "ratio", "bytes", "flops", "share_of_peak", "error",
+                "row", "variant", "ms", "spread", "ratio", "bytes", "flops", "live", "share_of_peak", "error",
             }  # fmt: skip
             assert row["ms"] > 0
             known = row["variant"] != NUMPY
-            assert all((row[key] is not None) == known for key in ("bytes", "flops", "share_of_peak"))
+            assert all((row[key] is not None) == known for key in ("bytes", "flops", "live", "share_of_peak"))
         naive = part.rows[1]
         assert (naive["variant"], naive["ratio"]) == (NAIVE, 1.0)
         product = 2 * 4 * 13 * 11 * (1 if part.row.endswith("forward") else 2)
@@ -296,8 +296,8 @@ def test_no_gain_is_said_in_plain_words():
 def quick(monkeypatch):
     """Two tiny cases, limits that need no measuring, and rounds that take no time."""
     made = [
-        cases.Case("linear_relu_tiny", "ops", lambda *_: tiny()),
-        cases.Case("W0_tiny", "step", lambda *_: step.StepSubject(workload(), 1)),
+        cases.Case("linear_relu_tiny", "ops", lambda _, threads, device: tiny(device=device)),
+        cases.Case("W0_tiny", "step", lambda _, *where: step.StepSubject(workload(), *where)),
     ]
     monkeypatch.setattr(cases, "all_cases", lambda: made)
     monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
@@ -328,6 +328,24 @@ def test_bench_prints_one_json_object(capsys):
 
 
 @pytest.mark.usefixtures("quick")
+def test_bench_of_a_device_leaves_numpy_out(other_device, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "measure", lambda: LIMITS)
+    assert main(["bench", "--json", "--rounds", "1", "--device", other_device]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert {r["variant"] for r in values["rows"]} == set(VARIANTS)
+    assert values["machine"]["device"] == other_device
+    assert {"gpu", "gpu_after"} <= set(values["machine"])
+
+
+def test_limits_of_a_gpu_are_measured():
+    if not _core.cuda_info()["available"]:
+        pytest.skip(_core.cuda_info()["reason"])
+    found = gpu.measure()
+    assert 1e12 < found.flops < 1e15
+    assert all(1e11 < rate < 1e14 for _, rate in found.read)
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("argv", [["step"], ["W0"], ["--case", "W0_tiny"], ["all", "--case", "W0"]])
 def test_bench_runs_the_cases_named(argv, capsys):
     assert main(["bench", *argv, "--rounds", "1", "--threads", "1"]) == 0
@@ -336,7 +354,15 @@ def test_bench_runs_the_cases_named(argv, capsys):
     assert "linear_relu" not in out
 
 
-WRONG_USE = [["W99"], ["ops", "--case", "W1"], ["--rounds", "0"], ["--rounds", "two"], ["--nonsense"], ["ops", "step"]]
+WRONG_USE = [
+    ["W99"],
+    ["--device", "tpu"],
+    ["ops", "--case", "W1"],
+    ["--rounds", "0"],
+    ["--rounds", "two"],
+    ["--nonsense"],
+    ["ops", "step"],
+]
 
 
 @pytest.mark.parametrize("argv", WRONG_USE, ids=" ".join)

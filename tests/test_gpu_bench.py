@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cases import cuda_kernels
+from dlcore import _core
+
 ROOT = Path(__file__).resolve().parents[1]
-CUDA = ROOT / "csrc" / "cuda"
 
 
 @pytest.fixture
@@ -22,23 +24,19 @@ def gpu():
     return module
 
 
-def kernels():
-    """(kernel, file) of every kernel but the emulator's faults."""
-    for path in sorted(CUDA.rglob("*.cu*")):
-        if "emulator" not in path.parts:
-            for name in re.findall(r"__global__[^;{]*?(\w+)\(const Instruction", path.read_text()):
-                yield name, path.relative_to(CUDA).as_posix()
-
-
 def test_gpu_status_lists_every_kernel_once():
     text = (ROOT / "bench" / "results" / "GPU_STATUS.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == ["kernel", "file in csrc/cuda", "last commit run", "date", "GPU", "tests", "sanitizers"]
-    assert sorted((row[0], row[1]) for row in rows[1:]) == sorted(kernels())
-    words = sum(len(re.findall("__global__", p.read_text())) for p in CUDA.rglob("*.cu*") if "emulator" not in p.parts)
+    assert sorted((row[0], row[1]) for row in rows[1:]) == sorted(cuda_kernels())
+    words = sum(
+        len(re.findall("__global__", p.read_text()))
+        for p in (ROOT / "csrc" / "cuda").rglob("*.cu*")
+        if "emulator" not in p.parts
+    )
     assert len(rows) - 1 == words
     for row in rows[1:]:
-        never, reports = row[2] == "never", list((ROOT / "bench" / "results").glob("*_gpu_test.json"))
+        never, reports = row[2] == "never", list((ROOT / "bench" / "results").glob("*_cuda_test.json"))
         assert not any(row[3:]) if never else all(row[3:6]) and reports, row
 
 
@@ -59,8 +57,39 @@ def test_gpu_report_tells_failed_from_stopped(gpu, tmp_path):
     begin = time.monotonic()
     assert not report.step("hangs", [sys.executable, "-c", "import time; time.sleep(60)"], 0.1)
     assert time.monotonic() - begin < 30
-    assert report.finish(False) == 1
+    assert not report.finish(False)
     content = json.loads(report.path.read_text())
     assert [s["state"] for s in content["steps"]] == ["failed", "failed", "stopped"]
     assert "why" in content["steps"][0]["output"]
     assert content["state"] == "failed"
+
+
+def test_gpu_report_goes_on_where_the_last_one_stopped(gpu, tmp_path):
+    def steps(sources):
+        report = gpu.Report(tmp_path / "new.json", tmp_path / "report.json", sources=sources)
+        assert report.step("prints", [sys.executable, "-c", f'print(\'{{"sources": "{sources}"}}\')'])
+        assert not report.step("fails", [sys.executable, "-c", "raise SystemExit(1)"])
+        (tmp_path / "new.json").replace(tmp_path / "report.json")
+        return [step.get("result") or step["seconds"] for step in report.content["steps"]]
+
+    first, again, other = steps("a"), steps("a"), steps("b")
+    assert first[0] == again[0] == {"sources": "a"}
+    assert other[0] == {"sources": "b"}
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [s["state"] for s in content["steps"]] == ["passed", "failed"]
+
+
+@pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+def test_gpu_parts_run_in_the_emulator(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    for part, case in (("peers", "W7"), ("ops", "cross_entropy_128x10")):
+        status = gpu.main([part, "--device", "emulated", "--case", case, "--out", str(tmp_path)])
+        content = json.loads(next(tmp_path.glob(f"*_{part}.json")).read_text())
+        assert (status, content["state"], len(content["steps"])) == (0, "passed", 1), content
+        assert content["steps"][0]["result"]["rows"]
+
+
+def test_gpu_budget_that_is_spent_begins_nothing(gpu, tmp_path, capsys):
+    assert gpu.main(["all", "--budget", "0", "--out", str(tmp_path)]) == 1
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out.count("not begun") == len(gpu.PARTS)

@@ -125,7 +125,7 @@ def test_workers_import_nothing_of_dlcore():
 def test_absent_libraries_are_left_out_with_a_reason(tmp_path, monkeypatch):
     (tmp_path / "sklearn.py").write_text("raise ImportError('none here')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setitem(process.REGISTRY, "sklearn", contestants.Entry("sklearn_", "Sklearn", {"PYTHONPATH": path}))
+    monkeypatch.setitem(contestants.REGISTRY, "sklearn", contestants.Entry("sklearn_", "Sklearn", {"PYTHONPATH": path}))
     said = []
     assert list(compare.present(["numpy", "sklearn"], 1, said.append)) == ["numpy"]
     assert said == ["left out: sklearn: ImportError: none here"]

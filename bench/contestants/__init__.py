@@ -44,6 +44,32 @@ REGISTRY = {
     "numpy": Entry("numpy_", "Numpy", KEEP),
     "torch_float64": Entry("torch_", "TorchFloat64"),
 }
+# On other devices the same names stand for other classes; the truth is computed on the CPU.
+GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+ON = {
+    "cpu": {},
+    "cuda": {
+        "dlcore": Entry("dlcore_device", "DlcoreCuda"),
+        "torch_eager": Entry("torch_cuda", "TorchCuda"),
+        "torch_compile": Entry("torch_cuda", "TorchCudaCompile"),
+        "jax": Entry("jax_", "JaxCuda", GPU),
+        "cublaslt": Entry("cublaslt", "CublasLt"),
+        "triton": Entry("triton_", "Triton"),
+    },
+    "emulated": {"dlcore": Entry("dlcore_device", "DlcoreEmulated"), "torch_eager": REGISTRY["torch_eager"]},
+}  # fmt: skip
+
+
+def entry(name: str, device: str = "cpu") -> Entry:
+    """A contestant on a device."""
+    return {**REGISTRY, **ON[device]}[name]
+
+
 REFERENCES = {"float32": "torch_eager", "bf16": "torch_bf16"}  # ratios are to the one of the same precision
 TRUTH = "torch_float64"  # errors are to it; it is not timed
 TIMED = tuple(name for name in REGISTRY if name != TRUTH)
+
+
+def timed(device: str) -> tuple[str, ...]:
+    """Names of the contestants on a device."""
+    return tuple(ON[device]) or TIMED

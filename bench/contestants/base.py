@@ -68,6 +68,16 @@ class Contestant:
         found = {part: [np.array(self.to_numpy(a)) for a in calls[part]()] for part in kernel.parts}
         return kernels.errors(kernel, truth, found, self.precision)
 
+    def many(self, part: str, call: Callable[[], object]) -> Callable[[int], object]:
+        """A function of how often a part's call is repeated, which returns when all is finished."""
+
+        def repeat(times: int) -> None:
+            for _ in range(times):
+                call()
+            self.wait()
+
+        return repeat
+
     def wait(self) -> None:
         """Until everything is finished that was begun."""
 

@@ -27,12 +27,16 @@ class Dlcore(Contestant):
     def predictor(self, x):
         return lambda: self.net.predict(x)
 
+    def subject(self, kernel):
+        """What runs a kernel."""
+        return cases.subject(kernel, self.threads)
+
     def op(self, kernel, given):
-        subject = cases.subject(kernel, self.threads)
+        subject = self.subject(kernel)
         return {part: lambda part=part: subject.run(FUSED, part, 1) for part in kernel.parts}
 
     def op_errors(self, kernel):
-        subject = cases.subject(kernel, self.threads)
+        subject = self.subject(kernel)
         return {part: error for (variant, part), error in subject.check().items() if variant == FUSED}
 
     def version(self):

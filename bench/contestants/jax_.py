@@ -173,3 +173,16 @@ class Jax(Contestant):
 
     def version(self):
         return jax.__version__
+
+
+class JaxCuda(Jax):
+    """On a GPU, where a product would be of tf32 without being told."""
+
+    actions = ("train", "ops")
+
+    def __init__(self, threads):
+        Contestant.__init__(self, threads)
+        if jax.default_backend() != "gpu":
+            raise ImportError(f"jax runs on {jax.default_backend()} here")
+        jax.config.update("jax_default_matmul_precision", "highest")
+        self.last = None

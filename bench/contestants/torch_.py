@@ -69,6 +69,7 @@ OPS = {
 
 class TorchEager(Contestant):
     dtype = torch.float32
+    device = "cpu"
     autocast = contextlib.nullcontext
 
     def __init__(self, threads):
@@ -80,12 +81,15 @@ class TorchEager(Contestant):
         """What is called in a function's place."""
         return function
 
+    def tensor(self, array):
+        return torch.from_numpy(array).to(self.device)
+
     def build(self, workload, parameters, x, y, lr, dropout):
-        self.net = build(workload.layers, dropout).to(self.dtype).train()
+        self.net = build(workload.layers, dropout).to(self.device, self.dtype).train()
         with torch.no_grad():
             for p, value in zip(self.net.parameters(), parameters, strict=True):
                 p.copy_(torch.from_numpy(value.T))  # torch keeps (outputs, inputs)
-        self.x, self.y = torch.from_numpy(x).to(self.dtype), torch.from_numpy(y)
+        self.x, self.y = self.tensor(x).to(self.dtype), self.tensor(y)
         if self.y.is_floating_point():
             self.y = self.y.to(self.dtype)
         self.optimizer = optimizer(workload.optimizer, self.net.parameters(), lr)
@@ -112,16 +116,16 @@ class TorchEager(Contestant):
         return call
 
     def to_numpy(self, result):
-        return result.to(torch.promote_types(result.dtype, torch.float32)).numpy()
+        return result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy()
 
     def op(self, kernel, given):
         if kernel.parts == ("update",):
             return self._update(kernel, given)
-        x = torch.from_numpy(given.x).requires_grad_()
+        x = self.tensor(given.x).requires_grad_()
         if kernel.kind == "cross_entropy":
-            return self._cross_entropy(x, torch.from_numpy(given.target))
-        inputs = [x, *(torch.from_numpy(p.T.copy()).requires_grad_() for p in given.parameters.values())]
-        function, dy, kept = self.compiled(OPS[kernel.kind]), torch.from_numpy(given.dy), []
+            return self._cross_entropy(x, self.tensor(given.target))
+        inputs = [x, *(self.tensor(p.T.copy()).requires_grad_() for p in given.parameters.values())]
+        function, dy, kept = self.compiled(OPS[kernel.kind]), self.tensor(given.dy), []
 
         def forward():
             with self.autocast():
@@ -144,9 +148,9 @@ class TorchEager(Contestant):
         return {"both": both}
 
     def _update(self, kernel, given):
-        w = [nn.Parameter(torch.from_numpy(value)) for value in given.w]
+        w = [nn.Parameter(self.tensor(value)) for value in given.w]
         for p, g in zip(w, given.g, strict=True):
-            p.grad = torch.from_numpy(g)
+            p.grad = self.tensor(g)
         rule, values = optimizer(kernel.kind, w, kernels.LR), [p.detach() for p in w]
         return {"update": lambda: rule.step() or values}
 

@@ -11,25 +11,17 @@ DLCORE_BEGIN
 
 // v = f(v, row, column)
 template <class F>
-__device__ inline void map(Tile& t, F f) {
+__device__ inline void map(Square& v, F f) {
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
     DLCORE_UNROLL(4)
-    for (int c = 0; c < SIDE; ++c) t.v[r][c] = f(t.v[r][c], r, c);
+    for (int c = 0; c < SIDE; ++c) v[r][c] = f(v[r][c], r, c);
   }
 }
 
-// v = f(v, operand, column)
 template <class F>
-__device__ inline void map_with_operand(const Stage& s, Tile& t, F f) {
-  const Operand o(s, t);
-  DLCORE_UNROLL(4)
-  for (int r = 0; r < SIDE; ++r) {
-    real x[SIDE];
-    operand_row(o, t, r, x);
-    DLCORE_UNROLL(4)
-    for (int c = 0; c < SIDE; ++c) t.v[r][c] = f(t.v[r][c], x[c], c);
-  }
+__device__ inline void map(Tile& t, F f) {
+  map(t.v, f);
 }
 
 __device__ inline void affine(const Stage& s, Tile& t) {
@@ -43,37 +35,38 @@ __device__ inline void affine(const Stage& s, Tile& t) {
   }
 }
 
-__device__ inline void affine2(const Stage& s, Tile& t) {
+__device__ inline void affine2(const Stage& s, const Square& x, Tile& t) {
   const Columns a(s.a, t), b(s.b, t), k(s.c, t);
-  map_with_operand(s, t, [&](real v, real x, int c) { return fma(v, a.x[c], fma(x, b.x[c], k.x[c])); });
+  map(t, [&](real v, int r, int c) { return fma(v, a.x[c], fma(x[r][c], b.x[c], k.x[c])); });
 }
 
 struct Constants {
   real c[3];
 };
 
+// v = apply(v), or v grad(x), which spends x. Where grad is a function of the output, one copy of apply serves both.
 template <class A>
-__device__ inline void activate(Tile& t, const Constants& k) {
-  map(t, [&](real v, int, int) { return A::apply(v, k.c); });
-}
-
-template <class A>
-__device__ inline void activate_grad(const Stage& s, Tile& t, const Constants& k) {
-  const bool holds_output = s.numbers[3] != 0;
-  if (A::from_output && !holds_output) {
-    map_with_operand(s, t, [&](real v, real x, int) { return v * A::grad(A::apply(x, k.c), k.c); });
-  } else {
-    map_with_operand(s, t, [&](real v, real x, int) { return v * A::grad(x, k.c); });
+__device__ inline void activate(const Stage& s, Square& x, Tile& t, const Constants& k) {
+  const bool grad = s.kind == StageKind::activate_grad, holds_output = s.numbers[3] != 0;
+  if (!A::from_output) {
+    if (grad) {
+      map(t, [&](real v, int r, int c) { return v * A::grad(x[r][c], k.c); });
+    } else {
+      map(t, [&](real v, int, int) { return A::apply(v, k.c); });
+    }
+    return;
   }
+  map(x, [&](real operand, int r, int c) { return grad ? operand : t.v[r][c]; });
+  if (!grad || !holds_output) map(x, [&](real input, int, int) { return A::apply(input, k.c); });
+  map(t, [&](real v, int r, int c) { return grad ? v * A::grad(x[r][c], k.c) : x[r][c]; });
 }
 
-__device__ inline void activation(const Stage& s, Tile& t) {
+__device__ inline void activation(const Stage& s, Square& x, Tile& t) {
   const Constants k = {{real(s.numbers[0]), real(s.numbers[1]), real(s.numbers[2])}};
-  const bool grad = s.kind == StageKind::activate_grad;
   switch (Activation(s.function)) {
 #define DLCORE_CASE(name) \
   case Activation::name:  \
-    return grad ? activate_grad<activations::name>(s, t, k) : activate<activations::name>(t, k);
+    return activate<activations::name>(s, x, t, k);
     DLCORE_ACTIVATIONS(DLCORE_CASE)
 #undef DLCORE_CASE
     case Activation::count:
@@ -97,21 +90,23 @@ __device__ inline void store_tile(const View& out, const Tile& t) {
   real* to = at<real>(out);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
-    if (r < t.rows) store4(to + (t.row + r) * out.ld + t.col, t.v[r], t.cols);
+    if (r < t.rows) store4_global(to + (t.row + r) * out.ld + t.col, t.v[r], t.cols);
   }
 }
 
 __device__ inline void run_stage(const Instruction& in, const Stage& s, Tile& t, ChainMemory& memory) {
+  Square x;  // in one place for all kinds: their code is most of a kernel
+  if (s.operand.arena >= 0) load_operand(s, t, x);
   switch (s.kind) {
     case StageKind::affine:
       return affine(s, t);
     case StageKind::affine2:
-      return affine2(s, t);
+      return affine2(s, x, t);
     case StageKind::add:
-      return map_with_operand(s, t, [](real v, real x, int) { return v + x; });
+      return map(t, [&](real v, int r, int c) { return v + x[r][c]; });
     case StageKind::activate:
     case StageKind::activate_grad:
-      return activation(s, t);
+      return activation(s, x, t);
     case StageKind::dropout:
       return dropout(s, t);
     case StageKind::scale: {
@@ -123,7 +118,7 @@ __device__ inline void run_stage(const Instruction& in, const Stage& s, Tile& t,
     case StageKind::sum:
     case StageKind::dot:
     case StageKind::moments:
-      return reduce_stage(in, s, t, memory);
+      return reduce_stage(in, s, x, t, memory);
   }
 }
 

@@ -10,7 +10,7 @@ DLCORE_BEGIN
 // The first column that holds value; cols: none.
 __device__ static int64_t find_first(const real* x, int64_t cols, real value) {
   int64_t found = cols;
-  for (int64_t c = lane_of(); c < cols; c += WARP) found = x[c] == value ? min(found, c) : found;
+  along_row(x, cols, [&](int64_t c, real v) { found = v == value ? min(found, c) : found; });
   return warp_reduce(found, [](int64_t a, int64_t b) { return min(a, b); });
 }
 
@@ -71,11 +71,11 @@ struct TargetSums {
 
 __device__ static TargetSums target_sums(const Targets& t, const real* x, int64_t row, real greatest) {
   TargetSums sums = {0, 0};
-  for (int64_t c = lane_of(); t.dense() && c < t.classes; c += WARP) {
+  along_row(x, t.dense() ? t.classes : 0, [&](int64_t c, real v) {
     const real y = t.dense_target(row, c);
     sums.target += y;
-    sums.product = fma(y, x[c] - greatest, sums.product);
-  }
+    sums.product = fma(y, v - greatest, sums.product);
+  });
   sums = {warp_sum(sums.target), warp_sum(sums.product)};
   const int64_t c = t.class_of(row);
   if (c >= 0) {
@@ -137,7 +137,7 @@ static void launch(const Launch& l, int32_t phase) {
   if (phase == 1) return launch_kernel(cross_entropy_gradient, l, blocks, THREADS, sizeof(ChainMemory));
   if (phase == 2) return launch_merge(l);
   launch_kernel(cross_entropy_rows, l, blocks, THREADS, 0, metrics);
-  launch_kernel(merge_metrics, l, 1, THREADS, 0, 4, metrics);
+  launch_metrics(l, 4, metrics);
 }
 
 extern const Entry softmax_cross_entropy_entry = {{phases, items, scratch, nullptr}, launch};

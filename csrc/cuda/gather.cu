@@ -63,6 +63,17 @@ __device__ static void with_type(const Source& s, F f) {
   }
 }
 
+// The first n <= 4 elements of a row; the others are 0.
+template <class T>
+__device__ static void read4(const T* row, int64_t step, int n, real (&x)[SIDE]) {
+  DLCORE_UNROLL(4)
+  for (int c = 0; c < SIDE; ++c) x[c] = c < n ? real(row[c * step]) : real(0);
+}
+
+__device__ static void read4(const real* row, int64_t step, int n, real (&x)[SIDE]) {
+  step == 1 ? load4(row, n, x) : read4<real>(row, step, n, x);
+}
+
 __global__ void __launch_bounds__(THREADS, BLOCKS) gather_kernel(const Instruction in) {
   Tile t = tile_of(in, blockIdx.x);
   const Source source = open_source(in);
@@ -71,11 +82,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) gather_kernel(const Instructi
   with_type(source, [&](auto data) {
     DLCORE_UNROLL(4)
     for (int r = 0; r < SIDE; ++r) {
-      const auto* row = data + from[r] * source.view->ld + t.col * source.view->step;
-      DLCORE_UNROLL(4)
-      for (int c = 0; c < SIDE; ++c) {
-        t.v[r][c] = r < t.rows && c < t.cols ? real(row[c * source.view->step]) : real(0);
-      }
+      const int64_t step = source.view->step;
+      read4(data + from[r] * source.view->ld + t.col * step, step, r < t.rows ? t.cols : 0, t.v[r]);
     }
   });
   run_chain(in, t, shared_memory<ChainMemory>());

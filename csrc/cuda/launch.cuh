@@ -28,6 +28,7 @@ template <class... More>
 void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, int64_t blocks, int threads,
                    size_t shared_bytes, typename Same<More>::type... more) {
 #ifdef DLCORE_EMULATOR
+  emulator::count_launch(reinterpret_cast<const void*>(kernel));
   auto body = [&] { kernel(launch.device, more...); };
   emulator::run_grid(
       {unsigned(blocks), unsigned(launch.members), 1}, unsigned(threads), shared_bytes,
@@ -54,7 +55,12 @@ __device__ inline T& shared_memory() {
 template <class T>
 __device__ inline T* at(const View& view) {
   if (view.arena < 0) return nullptr;
-  return reinterpret_cast<T*>(view.offset + int64_t(blockIdx.y) * view.member_stride);
+  const int64_t address = view.offset + int64_t(blockIdx.y) * view.member_stride;
+#ifdef DLCORE_EMULATOR
+  return reinterpret_cast<T*>(address);
+#else
+  return static_cast<T*>(__cvta_global_to_generic(size_t(address)));  // else loads and stores look for their memory
+#endif
 }
 
 template <class T>

@@ -7,15 +7,13 @@
 
 DLCORE_BEGIN
 
-// x(column) summed along a row by a warp
+// f(x) summed along a row by a warp
 template <class F>
-__device__ static real row_sum(int64_t cols, F x) {
+__device__ static real row_sum(const real* x, int64_t cols, F f) {
   real sum = 0;
-  for (int64_t c = lane_of(); c < cols; c += WARP) sum += x(c);
+  along_row(x, cols, [&](int64_t, real v) { sum += f(v); });
   return warp_sum(sum);
 }
-
-__device__ static real or_one(const real* p, int64_t c) { return p ? p[c] : real(1); }
 
 // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]
 __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instruction in) {
@@ -23,14 +21,14 @@ __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instructi
   if (row >= in.rows) return;
   const View *views = in.operands, &mean = views[3], &rstd = views[4];
   const real* x = at<real>(views[0]) + row * views[0].ld;
-  const real cols = real(in.cols), mu = row_sum(in.cols, [&](int64_t c) { return x[c]; }) / cols;
-  const real squares = row_sum(in.cols, [&](int64_t c) { return (x[c] - mu) * (x[c] - mu); });
+  const real cols = real(in.cols), mu = row_sum(x, in.cols, [](real v) { return v; }) / cols;
+  const real squares = row_sum(x, in.cols, [mu](real v) { return (v - mu) * (v - mu); });
   if (lane_of() > 0) return;
   at<real>(mean)[row * mean.ld] = mu;
   at<real>(rstd)[row * rstd.ld] = reciprocal_deviation(squares / cols, real(in.numbers[0]));
 }
 
-__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) layer_norm_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, BLOCKS) layer_norm_kernel(const Instruction in) {
   Tile t = tile_of(in, blockIdx.x);
   const View *views = in.operands, &mean = views[3], &rstd = views[4];
   const Columns gamma(views[1], t), beta(views[2], t);
@@ -99,12 +97,17 @@ __global__ void __launch_bounds__(THREADS) layer_norm_backward_means(const Instr
   const real *gamma = at<real>(views[backward_gamma]), cols = real(in.cols);
   const real mu = at<real>(views[backward_mean])[row * views[backward_mean].ld];
   const real factor = at<real>(views[backward_rstd])[row * views[backward_rstd].ld];
-  const real g = row_sum(in.cols, [&](int64_t c) { return dy[c] * or_one(gamma, c); });
-  const real g_xhat = row_sum(in.cols, [&](int64_t c) { return dy[c] * or_one(gamma, c) * ((x[c] - mu) * factor); });
+  real sum_g = 0, sum_g_xhat = 0;
+  along_rows(dy, x, in.cols, [&](int64_t c, real d, real v) {
+    const real g = gamma ? d * gamma[c] : d;
+    sum_g += g;
+    sum_g_xhat += g * ((v - mu) * factor);
+  });
+  sum_g = warp_sum(sum_g), sum_g_xhat = warp_sum(sum_g_xhat);
   if (lane_of() > 0) return;
   real* means = scratch_at<real>(in) + means_offset(in) + 2 * row;
-  means[0] = g / cols;
-  means[1] = g_xhat / cols;
+  means[0] = sum_g / cols;
+  means[1] = sum_g_xhat / cols;
 }
 
 // dgamma or dbeta (1, cols) of a chunk
@@ -112,7 +115,7 @@ __device__ static real* chunk_grad(const Instruction& in, int64_t chunk, int64_t
   return scratch_at<real>(in) + grads_offset(in) + (2 * chunk + which) * partial_cols(in);
 }
 
-__device__ static void add_parameter_grads(const Instruction& in, const Tile& t, const real (&xhat)[SIDE][SIDE],
+__device__ static void add_parameter_grads(const Instruction& in, const Tile& t, const Square& xhat,
                                            ChainMemory& memory) {
   spread(t, t.v, memory.v);
   spread(t, xhat, memory.x);
@@ -126,7 +129,7 @@ __device__ static void add_parameter_grads(const Instruction& in, const Tile& t,
   chunk_grad(in, chunk, 1)[column] = column_total(memory.v, rows, [](real sum, real dy, int) { return sum + dy; });
 }
 
-__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) layer_norm_backward_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, BLOCKS) layer_norm_backward_kernel(const Instruction in) {
   ChainMemory& memory = shared_memory<ChainMemory>();
   Tile t = tile_of(in, blockIdx.x), x = t;
   const Columns gamma(in.operands[backward_gamma], t);

@@ -28,14 +28,13 @@ __device__ static RowMetrics measure(const Arguments& x, const real* prediction,
                                      double row_weight) {
   real loss = 0, weight = 0;
   bool right = true;
-  for (int64_t c = lane_of(); c < cols; c += WARP) {
-    const real p = prediction[c], t = target[c];
+  along_rows(prediction, target, cols, [&](int64_t, real p, real t) {
     if constexpr (Loss::classifies) {
       weight += fma(t, x.weight1 - x.weight0, x.weight0);
       right = right && Loss::correct(p, t);
     }
     loss += Loss::value(p, t, x.weight0, x.weight1);
-  }
+  });
   loss = warp_sum(loss), weight = warp_sum(weight);
   const bool correct = Loss::classifies && __ballot_sync(ALL_LANES, right) == ALL_LANES;
   return {row_weight * loss / double(cols), Loss::classifies ? row_weight * weight / double(cols) : row_weight,
@@ -107,7 +106,7 @@ static void launch(const Launch& l, int32_t phase) {
   if (phase == 1) return launch_kernel(loss_gradient, l, blocks, THREADS, sizeof(ChainMemory));
   if (phase == 2) return launch_merge(l);
   launch_kernel(loss_rows, l, blocks, THREADS, 0, metrics);
-  launch_kernel(merge_metrics, l, 1, THREADS, 0, 3, metrics);
+  launch_metrics(l, 3, metrics);
 }
 
 extern const Entry loss_entry = {{phases, items, scratch, nullptr}, launch};

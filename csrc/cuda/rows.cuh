@@ -29,6 +29,18 @@ __device__ inline void store4(real* p, const real (&x)[4], int n) {
   }
 }
 
+// The same into memory of the device, which the compiler cuts into four stores where it is left to it.
+__device__ inline void store4_global(real* p, const real (&x)[4], int n) {
+#ifndef DLCORE_EMULATOR
+  if (n == 4 && is_aligned(p)) {
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+                 : "memory");
+    return;
+  }
+#endif
+  store4(p, x, n);
+}
+
 // Of all lanes, in one order; every lane gets it.
 template <class T, class F>
 __device__ inline T warp_reduce(T x, F f) {
@@ -47,5 +59,33 @@ constexpr int ROW_WARPS = THREADS / WARP;
 inline int64_t row_items(const Instruction& in) { return ceil_div(in.rows, ROW_WARPS); }
 __device__ inline int64_t row_of_warp() { return int64_t(blockIdx.x) * ROW_WARPS + threadIdx.x / WARP; }
 __device__ inline int lane_of() { return int(threadIdx.x % WARP); }
+
+// f(column, x) of the elements that a lane takes of a row, four neighbours at a time.
+template <class F>
+__device__ inline void along_row(const real* x, int64_t cols, F f) {
+  for (int64_t c = 4 * lane_of(); c < cols; c += 4 * WARP) {
+    const int n = int(min(4, cols - c));
+    real four[4];
+    load4(x + c, n, four);
+    DLCORE_UNROLL(4)
+    for (int i = 0; i < 4; ++i) {
+      if (i < n) f(c + i, four[i]);
+    }
+  }
+}
+
+// f(column, x, y) of two rows
+template <class F>
+__device__ inline void along_rows(const real* x, const real* y, int64_t cols, F f) {
+  for (int64_t c = 4 * lane_of(); c < cols; c += 4 * WARP) {
+    const int n = int(min(4, cols - c));
+    real four[4], other[4];
+    load4(x + c, n, four), load4(y + c, n, other);
+    DLCORE_UNROLL(4)
+    for (int i = 0; i < 4; ++i) {
+      if (i < n) f(c + i, four[i], other[i]);
+    }
+  }
+}
 
 DLCORE_END

@@ -24,13 +24,13 @@ inline int64_t row_scales_scratch(const Instruction& in) {
 
 __device__ inline real row_max(const real* x, int64_t cols) {
   real greatest = -INF;
-  for (int64_t c = lane_of(); c < cols; c += WARP) greatest = max(greatest, x[c]);
+  along_row(x, cols, [&](int64_t, real v) { greatest = max(greatest, v); });
   return warp_reduce(greatest, [](real a, real b) { return max(a, b); });
 }
 
 __device__ inline real sum_of_exponentials(const real* x, int64_t cols, real greatest) {
   real sum = 0;
-  for (int64_t c = lane_of(); c < cols; c += WARP) sum += exp_(x[c] - greatest);
+  along_row(x, cols, [&](int64_t, real v) { sum += exp_(v - greatest); });
   return warp_sum(sum);
 }
 

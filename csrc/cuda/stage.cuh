@@ -13,11 +13,13 @@ constexpr int ACROSS = int(TILE) / SIDE;  // threads across a tile
 static_assert(ACROSS * ACROSS == THREADS, "");
 static_assert(TILE == CHUNK_ROWS && TILE % COLUMN_ALIGN == 0, "a tile holds whole chunks of rows");
 
+typedef real Square[SIDE][SIDE];
+
 struct Tile {
   int64_t first_row, first_col;  // of the block
   int64_t row, col;              // of this thread
   int rows, cols;                // of this thread inside the value, at most SIDE
-  real v[SIDE][SIDE];
+  Square v;
 };
 
 __device__ inline Tile tile_at(const Instruction& in, int64_t first_row, int64_t first_col) {
@@ -55,27 +57,20 @@ struct Columns {
   }
 };
 
-struct Operand {
-  const real* from;
-  int64_t ld;
-  Columns scale, shift;
-
-  __device__ Operand(const Stage& s, const Tile& t)
-      : from(at<const real>(s.operand) + t.row * s.operand.ld + t.col),
-        ld(s.operand.ld),
-        scale(s.operand_scale, t),
-        shift(s.operand_shift, t) {}
-};
-
-__device__ inline void operand_row(const Operand& o, const Tile& t, int r, real (&x)[SIDE]) {
-  load4(o.from + r * o.ld, r < t.rows ? t.cols : 0, x);
-  if (!o.scale.given && !o.shift.given) return;
+// The operand of a stage under the tile, as its scale and shift make it.
+__device__ inline void load_operand(const Stage& s, const Tile& t, Square& x) {
+  const real* from = at<const real>(s.operand) + t.row * s.operand.ld + t.col;
+  const Columns scale(s.operand_scale, t), shift(s.operand_shift, t);
   DLCORE_UNROLL(4)
-  for (int c = 0; c < SIDE; ++c) {
-    if (o.scale.given && o.shift.given) {
-      x[c] = fma(x[c], o.scale.x[c], o.shift.x[c]);
-    } else {
-      x[c] = o.scale.given ? x[c] * o.scale.x[c] : x[c] + o.shift.x[c];
+  for (int r = 0; r < SIDE; ++r) {
+    load4(from + r * s.operand.ld, r < t.rows ? t.cols : 0, x[r]);
+    DLCORE_UNROLL(4)
+    for (int c = 0; c < SIDE; ++c) {
+      if (scale.given && shift.given) {
+        x[r][c] = fma(x[r][c], scale.x[c], shift.x[c]);
+      } else if (scale.given || shift.given) {
+        x[r][c] = scale.given ? x[r][c] * scale.x[c] : x[r][c] + shift.x[c];
+      }
     }
   }
 }
@@ -111,7 +106,7 @@ struct ChainMemory {
   real v[TILE][TILE], x[TILE][TILE];
 };
 
-__device__ inline void spread(const Tile& t, const real (&v)[SIDE][SIDE], real (&to)[TILE][TILE]) {
+__device__ inline void spread(const Tile& t, const Square& v, real (&to)[TILE][TILE]) {
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) store4(&to[t.row - t.first_row + r][t.col - t.first_col], v[r], SIDE);
 }
@@ -130,24 +125,20 @@ __device__ inline real column_total(const real (&v)[TILE][TILE], int rows, F f) 
   return total;
 }
 
-__device__ inline void reduce_stage(const Instruction& in, const Stage& s, const Tile& t, ChainMemory& memory) {
+// x: the operand of a dot
+__device__ inline void reduce_stage(const Instruction& in, const Stage& s, const Square& x, const Tile& t,
+                                    ChainMemory& memory) {
   __syncthreads();  // those who read the memory last are done
   spread(t, t.v, memory.v);
-  if (s.kind == StageKind::dot) {
-    const Operand o(s, t);
-    real x[SIDE][SIDE];
-    DLCORE_UNROLL(4)
-    for (int r = 0; r < SIDE; ++r) operand_row(o, t, r, x[r]);
-    spread(t, x, memory.x);
-  }
+  if (s.kind == StageKind::dot) spread(t, x, memory.x);
   __syncthreads();
   if (!has_column(in, t)) return;
   const int rows = tile_rows(in, t);
   const int64_t column = t.first_col + threadIdx.x;
   real* to = chunk_result(in, s, t.first_row / CHUNK_ROWS, 0) + column;
   if (s.kind == StageKind::dot) {
-    const real(&x)[TILE][TILE] = memory.x;
-    *to = column_total(memory.v, rows, [&](real sum, real v, int r) { return fma(v, x[r][threadIdx.x], sum); });
+    const real(&other)[TILE][TILE] = memory.x;
+    *to = column_total(memory.v, rows, [&](real sum, real v, int r) { return fma(v, other[r][threadIdx.x], sum); });
     return;
   }
   const real sum = column_total(memory.v, rows, [](real sum, real v, int) { return sum + v; });

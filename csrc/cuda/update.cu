@@ -24,7 +24,12 @@ __global__ void __launch_bounds__(THREADS) sum_squares(const Instruction in) {
   const real* g = at<real>(view);  // (1, P)
   const int64_t first = blockIdx.x * NORM_BLOCK, last = min(view.cols, first + NORM_BLOCK);
   double sum = 0;
-  for (int64_t i = first + threadIdx.x; i < last; i += THREADS) sum += double(g[i]) * double(g[i]);
+  for (int64_t i = first + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
+    real x[4];
+    load4(g + i, int(min(4, last - i)), x);
+    DLCORE_UNROLL(4)
+    for (int k = 0; k < 4; ++k) sum += double(x[k]) * double(x[k]);
+  }
   sum = warp_sum(sum);
   if (lane_of() == 0) warps[threadIdx.x / WARP] = sum;
   __syncthreads();
@@ -122,10 +127,10 @@ __device__ static void update_four(const Instruction& in, const Step& step, int6
     w[i] = fma(-step.lr, u, w[i] * step.keep);
     g[i] = 0;
   }
-  store4(ws, w, n);
-  if (Rule::states > 0) store4(at<real>(views[update_s1]) + offset, s1, n);
-  if (Rule::states > 1) store4(at<real>(views[update_s2]) + offset, s2, n);
-  if (step.clear) store4(gs, g, n);
+  store4_global(ws, w, n);
+  if (Rule::states > 0) store4_global(at<real>(views[update_s1]) + offset, s1, n);
+  if (Rule::states > 1) store4_global(at<real>(views[update_s2]) + offset, s2, n);
+  if (step.clear) store4_global(gs, g, n);
 }
 
 enum Rule {

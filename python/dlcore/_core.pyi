@@ -311,6 +311,9 @@ def cuda_info() -> _CudaInfo: ...
 def emulator_built() -> bool:
     """Was this built with DLCORE_EMULATE?"""
 
+def emulated_launches() -> dict[str, int]:
+    """How often each kernel has been launched in the emulator, by its symbol."""
+
 def emulate_fault(fault: str, schedule: int) -> list[float]:
     """What a kernel with a planted fault makes under a schedule; RuntimeError where the emulator finds it."""
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#define __global__
+#define __global__ __attribute__((visibility("default")))  // so that a launch can be named
 #define __device__
 #define __launch_bounds__(...)
 
@@ -38,6 +38,9 @@ uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source)
 // Runs thread(argument) for every thread of every block, in an order that the schedule decides. Throws
 // std::runtime_error where threads wait for one another forever, or where one wrote past the end of shared memory.
 void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(void*), void* argument);
+
+// Counts a launch of a kernel.
+void count_launch(const void* kernel);
 
 // Another number, another order of the fibers and blocks.
 void set_schedule(uint64_t seed);

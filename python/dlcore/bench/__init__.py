@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   dlcore bench step --rounds 15          training steps of W1 to W8
   dlcore bench W1,layer_norm             the cases whose names begin like this
   dlcore bench ops --case adam_1M --json one JSON object: machine, versions, command, rows
+  dlcore bench step --device cuda        on a GPU: what fusion and recording bring there
   dlcore bench --list                    the names of the cases"""
 
 
@@ -47,6 +48,7 @@ def _parser():
     options = [
         Option("case", text, "only the cases of the group whose names begin like this", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the variants take turns (default 7)", "N"),
+        Option("device", text, "cpu (default) or cuda: there without NumPy, against a copy's bandwidth", "NAME"),
         THREADS, JSON, Option("list", boolean, "print the names of the cases, and time nothing"),
     ]  # fmt: skip
     parser = Parser("bench", ABOUT, "", {"cases": "ops, step, all (default), or beginnings of names"}, options)
@@ -77,20 +79,22 @@ def _selected(cases: str, only: str | None) -> list:
 
 
 def _run(argv, selected, options, output) -> int:
-    from ..backend import num_threads
-    from . import peak, report
+    from ..backend import num_threads, select_device
+    from . import gpu, peak, report
     from .measure import measure
 
-    threads = options.get("threads") or num_threads()
-    limits = peak.measure(threads)
-    about = report.machine(threads, limits)
+    threads, device = options.get("threads") or num_threads(), select_device(options.get("device", "cpu"))
+    limits = gpu.measure() if device == "cuda" else peak.measure(threads)
+    about = report.machine(threads, limits, device)
     for line in report.header(about):
         output.say(line)
     done = []
     for case in selected:
-        for measured in measure(case, threads, options.get("rounds", 7), limits):
+        for measured in measure(case, threads, options.get("rounds", 7), limits, device):
             done.append(measured)
             output.say("\n".join(report.block(measured)))
+    if device != "cpu":
+        about["gpu_after"] = gpu.state()
     if options.get("json"):
         values = {
             "machine": about, "versions": report.versions(), "command": report.command("dlcore bench", argv),

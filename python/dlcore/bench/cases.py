@@ -17,14 +17,14 @@ from .workloads import WORKLOADS
 
 @dataclass(frozen=True)
 class Case:
-    """A name, its group ("ops" or "step"), and how to make its subject for a number of threads."""
+    """A name, its group ("ops" or "step"), and how to make its subject for a number of threads and a device."""
 
     name: str
     group: str
-    make: Callable[[str, int], Subject]
+    make: Callable[[str, int, str], Subject]
 
-    def subject(self, threads: int) -> Subject:
-        return self.make(self.name, threads)
+    def subject(self, threads: int, device: str = "cpu") -> Subject:
+        return self.make(self.name, threads, device)
 
 
 def norm_relu_dropout(cols: int) -> Sequential:
@@ -40,25 +40,25 @@ LAYERS: dict[str, Callable] = {
 }
 
 
-def subject(kernel: Kernel, threads: int) -> Subject:
+def subject(kernel: Kernel, threads: int, device: str = "cpu") -> Subject:
     """What runs a kernel."""
     if kernel.kind == "cross_entropy":
-        return CrossEntropySubject(kernel.name, *kernel.shape, threads)
+        return CrossEntropySubject(kernel.name, *kernel.shape, threads, device)
     if kernel.kind not in LAYERS:
         size, tensors = kernel.shape
-        return UpdateSubject(kernel.name, kernel.kind, size, threads, tensors)
+        return UpdateSubject(kernel.name, kernel.kind, size, threads, tensors, device)
     make = lambda: LAYERS[kernel.kind](kernel)  # noqa: E731
-    return LayerSubject(kernel.name, make, kernels.LAYERS[kernel.kind], kernel.shape[0], kernel.inputs, threads)
+    return LayerSubject(kernel.name, make, kernels.LAYERS[kernel.kind], kernel.shape[0], kernel.inputs, threads, device)
 
 
 def op_cases() -> list[Case]:
     """Single ops."""
-    return [Case(k.name, "ops", lambda _, threads, k=k: subject(k, threads)) for k in kernels.KERNELS.values()]
+    return [Case(k.name, "ops", lambda _, *where, k=k: subject(k, *where)) for k in kernels.KERNELS.values()]
 
 
 def step_cases() -> list[Case]:
     """Training steps of W1 to W8."""
-    return [Case(w.name, "step", lambda _, threads, w=w: StepSubject(w, threads)) for w in WORKLOADS.values()]
+    return [Case(w.name, "step", lambda _, *where, w=w: StepSubject(w, *where)) for w in WORKLOADS.values()]
 
 
 GROUPS = {"ops": op_cases, "step": step_cases}

@@ -24,7 +24,7 @@ class Measured:
     gains: dict[str, timing.Gain | None]
 
 
-def measure(case: Case, threads: int, rounds: int, peak: Peak) -> list[Measured]:
+def measure(case: Case, threads: int, rounds: int, peak: Peak, device: str = "cpu") -> list[Measured]:
     """All parts of a case.
 
     Raises
@@ -32,7 +32,7 @@ def measure(case: Case, threads: int, rounds: int, peak: Peak) -> list[Measured]
     WrongAnswer
         Before anything is timed.
     """
-    subject = case.subject(threads)
+    subject = case.subject(threads, device)
     errors = subject.check()
     return [_part(subject, part, errors, rounds, peak) for part in subject.parts]
 
@@ -49,7 +49,7 @@ def _part(subject: Subject, part: str, errors, rounds: int, peak: Peak) -> Measu
             "ratio": timing.ratio(seconds[NAIVE], taken),
             "bytes": cost and cost.bytes, "flops": cost and cost.flops,
             "share_of_peak": cost and peak.share(result.seconds, cost.flops, cost.bytes, cost.live),
-            "error": errors[variant, part],
+            "live": cost and cost.live, "error": errors[variant, part],
         })  # fmt: skip
     fusible = subject.cost(UNFUSED, part) != subject.cost(FUSED, part)
     gains = {

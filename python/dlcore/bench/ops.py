@@ -19,23 +19,21 @@ from ..run import vjp
 from ..store import Store
 from . import plain, plain_step
 from .nets import optimizer
-from .programs import variants
+from .programs import Arrays, variants
 from .subject import Results, Subject
 
 SEED = 5
 
 
 def _tables(grad_scale: float = 0.0) -> np.ndarray:
-    tables = backends.allocate(TABLE_BYTES // 8, "float64")
+    tables = np.zeros(TABLE_BYTES // 8)
     tables.view(np.int64)[_core.COUNTER["seed"]] = SEED
     tables[TABLE_OFFSETS["grad_scale"] // 8] = grad_scale
     return tables
 
 
 def _random(rng, *shape) -> np.ndarray:
-    array = backends.allocate(int(np.prod(shape)), "float32").reshape(shape)
-    rng.standard_normal(out=array, dtype=np.float32)
-    return array
+    return rng.standard_normal(shape, np.float32)
 
 
 class LayerSubject(Subject):
@@ -52,9 +50,10 @@ class LayerSubject(Subject):
 
     parts: ClassVar = {"forward": ("gradients",), "backward": ("backward",)}
 
-    def __init__(self, name: str, make, plain_class, rows: int, cols: int, threads: int):
+    def __init__(self, name: str, make, plain_class, rows: int, cols: int, threads: int, device: str = "cpu"):
         self.name, layer, rng = name, make(), np.random.default_rng(SEED)
-        trace, self.store = Trace(training=True), Store(layer, "float32")
+        self.device, backend = device, backends.get("float32", device)
+        trace, self.store = Trace(training=True), Store(layer, "float32", backend)
         self.store.draw(SEED)
         source = trace.value("x", (rows, cols), kind="input")
         y = layer(source)
@@ -62,13 +61,16 @@ class LayerSubject(Subject):
         trace.seeds.append((y, trace.value("dy", y.shape, kind="dy")))
         gradients = differentiate(trace, {source} | {v for p, v in trace.parameters.items() if not p.state})
         targets = {v: Value(n, v.shape, kind=n) for n, v in (("y", y), ("dx", gradients[source]))}
-        self.arrays = {n: _random(rng, *shape) for n, shape in
-                       (("input", source.shape), ("dy", y.shape), ("y", y.shape), ("dx", source.shape))}  # fmt: skip
+        shapes = {"input": source.shape, "dy": y.shape, "y": y.shape, "dx": source.shape}
+        self.arrays = Arrays(
+            backend, **{n: _random(rng, *shape) for n, shape in shapes.items()},
+            gradients=np.zeros_like(self.store.array), tables=_tables(),
+        )  # fmt: skip
         for p in (p for p in self.store.named.values() if not p.state and len(p.shape) == 1):
             p.value = rng.normal(1.0, 0.3, p.shape)
-        self.gradients, self.begin = np.zeros_like(self.store.array), self.store.array.copy()
-        own = {"parameters": self.store.array, "gradients": self.gradients, "tables": _tables()}
-        self.programs = variants(backends.get(), trace, self.store.segments, targets, {**self.arrays, **own}, threads)
+        self.begin = self.store.array.copy()
+        arenas = {**self.arrays.memories, "parameters": self.store.memory}
+        self.programs = variants(backend, trace, self.store.segments, targets, arenas, threads)
         self.plain = self._plain(plain_class, "float32")
 
     def _plain(self, plain_class, dtype):
@@ -81,7 +83,8 @@ class LayerSubject(Subject):
     def results(self, part) -> Results:
         if part == "forward":
             return {"y": self.arrays["y"]}
-        own = {n: self.store.view(self.gradients, p) for n, p in self.store.named.items() if not p.state}
+        gradients = self.arrays["gradients"]
+        own = {n: self.store.view(gradients, p) for n, p in self.store.named.items() if not p.state}
         return {"dx": self.arrays["dx"], **own}
 
     def wanted(self, found):
@@ -109,29 +112,30 @@ class CrossEntropySubject(Subject):
 
     parts: ClassVar = {"both": ("gradients",)}
 
-    def __init__(self, name: str, rows: int, classes: int, threads: int):
-        self.name, rng = name, np.random.default_rng(SEED)
+    def __init__(self, name: str, rows: int, classes: int, threads: int, device: str = "cpu"):
+        self.name, self.device, rng = name, device, np.random.default_rng(SEED)
+        backend = backends.get("float32", device)
         trace = Trace(training=True)
         source = trace.value("x", (rows, classes), kind="input")
         SoftmaxCrossEntropy().trace(source, trace.value("target", (rows, 1), kind="target", dtype="i32"), None, True)
         gradient = trace.seeds[0][1]
-        self.x, self.dx, self.tables = _random(rng, *source.shape), _random(rng, *source.shape), _tables()
+        self.x, dx = _random(rng, *source.shape), _random(rng, *source.shape)
         self.target = rng.integers(0, classes, rows)
-        arenas = {"input": self.x, "dx": self.dx, "tables": self.tables, "target": self.target.astype(np.int32)}
+        self.arrays = Arrays(backend, input=self.x, dx=dx, tables=_tables(), target=self.target.astype(np.int32))
         targets = {gradient: Value("dx", source.shape, kind="dx")}
-        self.programs = variants(backends.get(), trace, {}, targets, arenas, threads)
+        self.programs = variants(backend, trace, {}, targets, self.arrays.memories, threads)
         self.plain = plain.CrossEntropy(self.x, self.target)
 
     @property
     def metrics(self) -> np.ndarray:
         first = TABLE_OFFSETS["metrics"] // 8
-        return self.tables[first : first + _core.METRICS]
+        return self.arrays["tables"][first : first + _core.METRICS]
 
     def reset(self):
         self.metrics[:] = 0
 
     def results(self, part):
-        return {"loss": self.metrics[:1], "dx": self.dx}
+        return {"loss": self.metrics[:1], "dx": self.arrays["dx"]}
 
     def wanted(self, found):
         truth = plain.CrossEntropy(self.x.astype("float64"), self.target)
@@ -161,24 +165,24 @@ class UpdateSubject(Subject):
     parts: ClassVar = {"update": ("gradients",)}
     lr = 1e-3
 
-    def __init__(self, name: str, rule: str, size: int, threads: int, tensors: int = 1):
-        self.name, self.rule, rng = name, rule, np.random.default_rng(SEED)
-        states = backends.get().rules[rule][1]
-        self.arrays = {n: _random(rng, size) for n in ("w", "g", *(f"s{i + 1}" for i in range(states)))}
+    def __init__(self, name: str, rule: str, size: int, threads: int, tensors: int = 1, device: str = "cpu"):
+        self.name, self.rule, self.device, rng = name, rule, device, np.random.default_rng(SEED)
+        backend = backends.get("float32", device)
+        states = backend.rules[rule][1]
+        self.begin = {n: _random(rng, size) for n in ("w", "g", *(f"s{i + 1}" for i in range(states)))}
         for n in range(states):  # squares are positive, whichever of the states holds them
-            np.abs(self.arrays[f"s{n + 1}"], out=self.arrays[f"s{n + 1}"])
-        self.begin = {n: a.copy() for n, a in self.arrays.items()}
+            np.abs(self.begin[f"s{n + 1}"], out=self.begin[f"s{n + 1}"])
         segments = tuple((i * (size // tensors), size // tensors, 0, 1) for i in range(tensors))
         trace = Trace(training=True)
         hyper = trace.value("hyper", (1, _core.HYPER), kind="hyper", dtype="f64")
-        values = {n: trace.value(n, (1, size), kind=n) for n in self.arrays}
+        values = {n: trace.value(n, (1, size), kind=n) for n in self.begin}
         trace.append(
             ops.Update, **values, grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
             function=rule, numbers=(0, 0, 1, tensors, *sum(segments, ())),
         )  # fmt: skip
         row = hyper_row(optimizer(rule, self.lr).row(0, 1))
-        own = {"hyper": row, "tables": _tables(grad_scale=1.0)}
-        self.programs = variants(backends.get(), trace, {}, {}, {**self.arrays, **own}, threads)
+        self.arrays = Arrays(backend, **self.begin, hyper=row, tables=_tables(grad_scale=1.0))
+        self.programs = variants(backend, trace, {}, {}, self.arrays.memories, threads)
         self.plain = _PlainUpdate(rule, {n: a.copy() for n, a in self.begin.items()})
 
     def reset(self):
@@ -186,7 +190,7 @@ class UpdateSubject(Subject):
             self.arrays[name][:] = array
 
     def results(self, part):
-        return {n: a for n, a in self.arrays.items() if n != "g"}
+        return {n: self.arrays[n] for n in self.begin if n != "g"}
 
     def wanted(self, found):
         truth = _PlainUpdate(self.rule, {n: a.astype("float64") for n, a in self.begin.items()})

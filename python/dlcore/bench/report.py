@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from . import gpu
 from .measure import Measured
 from .peak import Peak
 from .timing import NOISE, Gain
@@ -20,8 +21,8 @@ COLUMNS = ("variant", "ms", "spread %", "ratio x", "MB", "Mflop", "peak %", "err
 WIDTHS = (20, 11, 9, 9, 10, 11, 8, 9)
 
 
-def machine(threads: int, peak: Peak | None = None) -> dict[str, Any]:
-    """Processor, kernels in use, threads, load, and the measured peaks."""
+def machine(threads: int, peak: Peak | None = None, device: str = "cpu") -> dict[str, Any]:
+    """Processor, kernels in use, threads, load, the measured peaks, and the state of a GPU."""
     cpu = _core.cpu_info()
     about = {
         "processor": processor(), "cores": os.cpu_count(), "instruction_set": cpu["chosen"], "threads": threads,
@@ -30,6 +31,8 @@ def machine(threads: int, peak: Peak | None = None) -> dict[str, Any]:
     if peak is not None:
         about["peak_gflops"] = peak.flops / 1e9
         about["read_gb_per_second"] = {f"{size >> 10} KiB": rate / 1e9 for size, rate in peak.read}
+    if device != "cpu":
+        about |= {"device": device, "gpu": gpu.state()}
     return about
 
 
@@ -56,10 +59,12 @@ def command(program: str, argv: list[str]) -> str:
 
 def header(about: dict[str, Any]) -> list[str]:
     """Lines above the table."""
+    on = f", {about['device']} {' '.join(about['gpu'].values())}".rstrip() if "device" in about else ""
+    doing = "copying" if about.get("device") == "cuda" else "reading"
     read = ", ".join(f"{rate:.0f} GB/s in {size}" for size, rate in about["read_gb_per_second"].items())
     return [
-        f"{about['processor']}, {about['threads']} threads, {about['instruction_set']}, load {about['load']:.1f}",
-        f"peak: {about['peak_gflops']:.0f} GFLOP/s float32; reading {read}",
+        f"{about['processor']}, {about['threads']} threads, {about['instruction_set']}, load {about['load']:.1f}{on}",
+        f"peak: {about['peak_gflops']:.0f} GFLOP/s float32; {doing} {read}",
         "ratio: times as fast as unfused unrecorded, round by round; peak %: share of the nearer limit",
         "",
         _line(COLUMNS),

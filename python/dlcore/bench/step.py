@@ -13,7 +13,7 @@ from ..optim.tables import hyper_table
 from ..plan import Batch, Source
 from ..train.step import Training
 from . import nets, plain_step
-from .programs import NUMPY, VARIANTS, Program
+from .programs import NUMPY, VARIANTS, Arrays, Program
 from .subject import Results, Subject
 from .workloads import TIMING_LR, Workload, batch, parameters
 
@@ -24,9 +24,9 @@ CALL_ROWS = 1 << 18  # of one call into C++: short enough to be interrupted
 CALL_STEPS = 512
 
 
-def make_net(workload: Workload, dtype: str = "float32", threads: int | None = None) -> Net:
+def make_net(workload: Workload, dtype: str = "float32", threads: int | None = None, device: str = "cpu") -> Net:
     """The workload's net with its initial weights."""
-    net = Net(nets.build(workload.layers), dtype=dtype, threads=threads)
+    net = Net(nets.build(workload.layers), dtype=dtype, threads=threads, device=device)
     for array, value in zip(net.parameters.values(), parameters(workload), strict=True):
         array[...] = value
     return net
@@ -37,19 +37,21 @@ class StepSubject(Subject):
 
     parts: ClassVar = {"step": ("gradients", "update")}
 
-    def __init__(self, workload: Workload, threads: int):
-        self.name, self.workload = workload.name, workload
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu"):
+        self.name, self.workload, self.device = workload.name, workload, device
         self.x, self.y = batch(workload)
-        self.net = make_net(workload, threads=threads)
+        self.net = make_net(workload, threads=threads, device=device)
         self.begin = self.net.store.array.copy()
         self.training = Training(self.net, nets.LOSSES[workload.loss](), nets.optimizer(workload.optimizer, workload.lr))
         self.calls = max(CHECK_STEPS, min(CALL_STEPS, CALL_ROWS // workload.batch))
         order = np.tile(np.arange(workload.batch), self.calls)
         self.hyper, self.out = self.training.hyper(self.calls, 1), np.zeros((self.calls, _core.RESULTS))
-        arenas = self.training.arenas(x=self.x, y=self.y, order=order, hyper=self.hyper, results=self.out)
+        data = Arrays(self.net.backend, x=self.x, y=self.y, order=order)
+        own = {m.name: m for m in (self.net.store.memory, *self.training.memories())}
+        arenas = {**data.memories, **own, "tables": self.net.tables, "hyper": self.hyper, "results": self.out}
         source = Batch(workload.batch, Source.of(self.x), Source.of(self.y), ordered=True, order_rows=len(order))
         self.programs = {
-            name: Program(self.training.plan(source, fuse, record, self.calls), arenas, threads)
+            name: Program(self.net.backend, self.training.plan(source, fuse, record, self.calls), arenas, threads)
             for name, (fuse, record) in VARIANTS.items()
         }
         if plain_step.supports(workload):

@@ -26,6 +26,8 @@ class Subject:
     Attributes
     ----------
     name : str
+    device : str
+        Where the programs run; NumPy is timed beside those of the CPU only.
     parts : dict
         Part that is timed -> parts of the plan that it runs.
     programs : dict of str to Program
@@ -35,6 +37,7 @@ class Subject:
     """
 
     name: str
+    device: str = "cpu"
     parts: ClassVar[dict[str, tuple[str, ...]]] = {}
     programs: dict[str, Program]
     plain = None
@@ -65,7 +68,7 @@ class Subject:
 
     def contestants(self, part: str) -> dict[str, Callable[[int], None]]:
         """Functions of the number of repetitions, by variant."""
-        names = ([NUMPY] if self.plain is not None else []) + list(self.programs)
+        names = ([NUMPY] if self.plain is not None and self.device == "cpu" else []) + list(self.programs)
         return {name: lambda times, name=name: self.run(name, part, times) for name in names}
 
     def cost(self, variant: str, part: str) -> Cost | None:
