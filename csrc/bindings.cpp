@@ -91,12 +91,15 @@ struct HeldProgram {
 class CoreBackend {
  public:
   CoreBackend(const std::string& isa_, const std::string& real_)
-      : isa(isa_.empty() ? chosen_set() : isa_), real(real_), name(isa == "cuda" || isa == "emulated" ? isa : "cpu") {
+      : isa(isa_.empty() ? chosen_set() : isa_), real(real_) {
     const DType type = real_of(real);
-    if (name == "cpu") {
+    const std::string kind = isa.substr(0, isa.find(':'));
+    if (kind != "cuda" && kind != "emulated") {
       backend = std::make_shared<HostBackend>(host_kernels(isa, type));
     } else {
-      backend = {on_device(name), [](Backend*) {}};
+      name = isa;
+      device = on_device(kind, isa.substr(std::min(isa.size(), kind.size() + 1)));
+      backend = {device, [](Backend*) {}};  // lives as long as the process
       CHECK_ARG(backend->traits().real == type, "real: expected float32 on ", name, ", got ", real);
     }
   }
@@ -132,6 +135,7 @@ class CoreBackend {
         held.back().recordings.push_back(&cast);
         CHECK_ARG(cast.traits == &traits(), "run: expected recordings of ", traits().name, ", got one of ",
                   cast.traits->name);
+        CHECK_ARG(cast.home == device, "run: expected recordings of ", name, ", got one of another device");
       }
     }
     return held;
@@ -139,16 +143,17 @@ class CoreBackend {
 
   const Traits& traits() const { return backend->traits(); }
 
-  std::string isa, real, name;
+  std::string isa, real, name = "cpu";
   std::shared_ptr<Backend> backend;
+  DeviceDoor* device = nullptr;
 
  private:
-  // They live as long as the process.
-  static Backend* on_device(const std::string& name) {
-    Backend* found = name == "cuda" ? cuda_backend() : emulated_backend();
+  static DeviceDoor* on_device(const std::string& kind, const std::string& number) {
+    const bool plain = number.size() < 4 && number.find_first_not_of("0123456789") == std::string::npos;
+    const int index = !plain ? -1 : number.empty() ? 0 : std::stoi(number);
+    DeviceDoor* found = kind == "cuda" ? cuda_backend(index) : emulated_backend(index);
     if (found != nullptr) return found;
-    throw std::runtime_error(message("device: expected an available device, got '", name, "' (",
-                                     name == "cuda" ? cuda_info().absence : "built without the emulator", ")"));
+    throw std::runtime_error(message("device: expected an available device, got '", kind, ":", number, "'"));
   }
 
   static DType real_of(const std::string& name) {
@@ -160,8 +165,11 @@ class CoreBackend {
 // A program with the memory it runs over, held from run to run: only what changes is looked at again.
 class Prepared {
  public:
-  Prepared(py::object backend, const py::iterable& program, const py::sequence& bases)
-      : owner_(std::move(backend)), backend_(owner_.cast<CoreBackend&>()), held_(backend_.hold_program(program)) {
+  Prepared(py::object backend, const py::iterable& program, const py::sequence& bases, std::vector<std::string> names)
+      : owner_(std::move(backend)),
+        backend_(owner_.cast<CoreBackend&>()),
+        names_(std::move(names)),
+        held_(backend_.hold_program(program)) {
     for (const HeldProgram& part : held_) {
       programs_.push_back({part.recordings.data(), int32_t(part.recordings.size()), part.times});
       for (const Recording* recording : part.recordings) merge(needs_, recording->arenas);
@@ -184,7 +192,7 @@ class Prepared {
     if (index >= holders_.size() || holders_[index] == nullptr || needs_[index].written) return false;
     if (!holders_[index]->exchange(base, limit)) return false;
     found_[index] = holders_[index]->base();
-    renew(twins_[index], *backend_.backend, *holders_[index]);
+    if (twins_[index]) twins_[index]->rebind(found_[index]);
     objects_[index] = base;
     return true;
   }
@@ -205,20 +213,31 @@ class Prepared {
   }
 
  private:
-  void hold(size_t i, py::object object) {
-    if (i < needs_.size()) {
-      holders_[i].reset(), found_[i] = Base{};
-      if (needs_[i].used && !object.is_none()) {
-        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
-        found_[i] = holders_[i]->base();
-        renew(twins_[i], *backend_.backend, *holders_[i]);
+  // All of it or nothing: what throws leaves the base that was held before.
+  void hold(size_t i, const py::object& object) {
+    std::unique_ptr<HeldBase> holder;
+    std::unique_ptr<Twin> twin;
+    if (i < needs_.size() && needs_[i].used && !object.is_none()) {
+      holder = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
+      const bool apart = holder->on_host() && !backend_.backend->on_host();
+      if (apart && !(twins_[i] && twins_[i]->rebind(holder->base()))) {
+        const std::string name = i < names_.size() ? names_[i] : message("base ", i);
+        twin = naming("run: " + name, [&] { return std::make_unique<Twin>(backend_.backend, holder->base()); });
+      } else if (apart) {
+        twin = std::move(twins_[i]);
       }
     }
-    objects_[i] = std::move(object);
+    if (i < needs_.size()) {
+      found_[i] = holder ? holder->base() : Base{};
+      twins_[i] = std::move(twin);
+    }
+    holders_[i] = std::move(holder);
+    objects_[i] = object;
   }
 
   py::object owner_;
   CoreBackend& backend_;
+  std::vector<std::string> names_;  // of the bases, for messages
   std::vector<HeldProgram> held_;
   std::vector<Program> programs_;
   std::vector<ArenaNeed> needs_;
@@ -240,16 +259,17 @@ py::dict formulas(const Formula* list, int32_t count, bool flag) {
 
 void bind_backend(py::module_& m) {
   bind_class<Arena>(m, "Arena", py::buffer_protocol())
-      .def_property_readonly("nbytes", [](const Arena& arena) { return arena.bytes; })
-      .def_property_readonly("address", [](const Arena& arena) { return reinterpret_cast<uintptr_t>(arena.memory); })
+      .def_property_readonly("nbytes", [](const Arena& arena) { return arena.memory->bytes; })
+      .def_property_readonly("address",
+                             [](const Arena& arena) { return reinterpret_cast<uintptr_t>(arena.memory->address); })
 #if PY_VERSION_HEX < 0x030c0000  // later ones add it themselves
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
       .def("write", &write_arena, "data"_a)
       .def("read", &read_arena, "into"_a)
       .def_buffer([](Arena& arena) {
-        if (!arena.backend->on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
-        return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory), arena.bytes);
+        if (!arena.backend().on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
+        return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory->address), arena.memory->bytes);
       });
   bind_class<Recording>(m, "Recording")
       .def_property_readonly("sizes",
@@ -309,26 +329,21 @@ void bind_backend(py::module_& m) {
           "allocate",
           [](const CoreBackend& b, int64_t bytes) {
             CHECK_ARG(bytes >= 0, "allocate: expected 0 bytes or more, got ", bytes);
-            try {
-              return std::make_unique<Arena>(b.backend, bytes);
-            } catch (const std::bad_alloc&) {
-              py::set_error(PyExc_MemoryError, message("allocate: no memory for ", bytes, " bytes").c_str());
-              throw py::error_already_set();
-            }
+            return std::make_unique<Arena>(b.backend, bytes);
           },
           "bytes"_a)
       .def(
           "run",
           [](py::object self, const py::iterable& program, const py::sequence& bases, int32_t threads) {
-            Prepared(std::move(self), program, bases).run(threads);
+            Prepared(std::move(self), program, bases, {}).run(threads);
           },
           "program"_a, "bases"_a, "threads"_a = 1)
       .def(
           "prepare",
-          [](py::object self, const py::iterable& program, const py::sequence& bases) {
-            return std::make_unique<Prepared>(std::move(self), program, bases);
+          [](py::object self, const py::iterable& program, const py::sequence& bases, std::vector<std::string> names) {
+            return std::make_unique<Prepared>(std::move(self), program, bases, std::move(names));
           },
-          "program"_a, "bases"_a);
+          "program"_a, "bases"_a, "names"_a = py::tuple());
   bind_class<Prepared>(m, "Prepared")
       .def("set", &Prepared::set, "index"_a, "base"_a)
       .def("accept", &Prepared::accept, "index"_a, "base"_a, "limit"_a = 0)
@@ -348,8 +363,7 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-py::dict describe_cuda() {
-  const CudaInfo info = cuda_info();
+py::dict describe(const CudaInfo& info) {
   return py::dict("built"_a = info.built, "available"_a = info.absence.empty(), "architectures"_a = info.architectures,
                   "devices"_a = info.devices, "reason"_a = info.absence);
 }
@@ -394,9 +408,19 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   dlcore::bind_backend(m);
   m.def("cpu_info", &dlcore::cpu_info);
   m.def("all_finite", &dlcore::all_finite, "array"_a);
-  m.def("cuda_info", &dlcore::describe_cuda);
-  m.def("emulator_built", [] { return dlcore::emulated_backend() != nullptr; });
+  m.def("cuda_info", [] { return dlcore::describe(dlcore::cuda_info()); });
+  m.def("emulator_info", [] { return dlcore::describe(dlcore::emulator_info()); });
+  m.def("emulator_built", [] { return dlcore::emulator_info().built; });
   m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
+  m.def("emulator_count", &dlcore::emulator_count, "what"_a);
+  m.def("emulator_set", &dlcore::emulator_set, "what"_a, "value"_a);
+  m.def("emulator_stream", &dlcore::emulator_stream);
+  m.def(
+      "emulator_write",
+      [](uintptr_t stream, uintptr_t address, const py::bytes& bytes) {
+        dlcore::emulator_write(stream, address, bytes);
+      },
+      "stream"_a, "address"_a, "bytes"_a);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
   m.def("default_threads", &dlcore::default_threads);

@@ -6,22 +6,36 @@
 namespace dlcore {
 namespace {
 
-struct Arena {
-  Arena(std::shared_ptr<Backend> owner, int64_t size)
-      : backend(std::move(owner)), memory(backend->allocate(size)), bytes(size) {}
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { backend->release(memory, bytes); }
+// An allocation, or what lies at an address and somebody else keeps.
+struct Memory {
+  Memory(std::shared_ptr<Backend> backend_, int64_t bytes_)
+      : backend(std::move(backend_)), address(backend->allocate(bytes_)), bytes(bytes_), owned(true) {}
+  Memory(std::shared_ptr<Backend> backend_, char* address_, int64_t bytes_)
+      : backend(std::move(backend_)), address(address_), bytes(bytes_), owned(false) {}
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() {
+    if (owned) backend->release(address, bytes);
+  }
   std::shared_ptr<Backend> backend;
-  char* memory;
+  char* address;
   int64_t bytes;
+  bool owned;
+};
+
+// Memory as Python sees it; what is exported shares it, and may die later.
+struct Arena {
+  template <class... Given>
+  explicit Arena(const Given&... given) : memory(std::make_shared<Memory>(given...)) {}
+  const Backend& backend() const { return *memory->backend; }
+  std::shared_ptr<Memory> memory;
 };
 
 // The bytes of an arena and of contiguous host memory of the same size.
 py::buffer_info same_bytes(const char* who, const Arena& arena, const py::buffer& host, bool writable) {
   py::buffer_info info = host.request(writable);
   CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), who, ": expected a C-contiguous array, got strides");
-  CHECK_ARG(info.size * info.itemsize == arena.bytes, who, ": expected ", arena.bytes, " bytes, got ",
+  CHECK_ARG(info.size * info.itemsize == arena.memory->bytes, who, ": expected ", arena.memory->bytes, " bytes, got ",
             info.size * info.itemsize);
   return info;
 }
@@ -29,13 +43,13 @@ py::buffer_info same_bytes(const char* who, const Arena& arena, const py::buffer
 void write_arena(Arena& arena, const py::buffer& data) {
   const py::buffer_info info = same_bytes("Arena.write", arena, data, false);
   const py::gil_scoped_release release;
-  arena.backend->copy(arena.memory, static_cast<const char*>(info.ptr), arena.bytes);
+  arena.memory->backend->copy(arena.memory->address, static_cast<const char*>(info.ptr), arena.memory->bytes);
 }
 
 void read_arena(const Arena& arena, const py::buffer& into) {
   const py::buffer_info info = same_bytes("Arena.read", arena, into, true);
   const py::gil_scoped_release release;
-  arena.backend->copy(static_cast<char*>(info.ptr), arena.memory, arena.bytes);
+  arena.memory->backend->copy(static_cast<char*>(info.ptr), arena.memory->address, arena.memory->bytes);
 }
 
 const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
@@ -103,9 +117,10 @@ class HeldBase {
         message("run: expected a ", written ? "writable " : "", "buffer for base ", index, ", got ");
     if (py::isinstance<Arena>(object)) {
       const Arena& arena = object.cast<const Arena&>();
-      on_host_ = arena.backend->on_host();
-      if (!on_host_ && arena.backend.get() != &backend) throw py::type_error(who + "an arena of another device");
-      base_ = {arena.memory, 0, arena.bytes};
+      on_host_ = arena.backend().on_host();
+      if (!on_host_ && &arena.backend() != &backend) throw py::type_error(who + "an arena of another device");
+      if (written && !arena.memory->owned) throw std::invalid_argument(who + "borrowed memory");
+      base_ = {arena.memory->address, 0, arena.memory->bytes};
     } else if (PyObject_CheckBuffer(object.ptr())) {
       hold_buffer(object, who, written);
     } else if (py::hasattr(object, "__array_interface__")) {
@@ -164,35 +179,22 @@ class HeldBase {
 // A twin on the device of host memory that a run reads and writes.
 class Twin {
  public:
-  Twin(Backend& backend, const Base& host) : backend_(backend), host_(host), bytes_(host.high - host.low) {
-    memory_ = backend_.allocate(bytes_);
-  }
-  Twin(const Twin&) = delete;
-  Twin& operator=(const Twin&) = delete;
-  ~Twin() { backend_.release(memory_, bytes_); }
+  Twin(std::shared_ptr<Backend> backend, const Base& host)
+      : memory_(std::move(backend), host.high - host.low), host_(host) {}
   // Of other host memory of the same size: true, if it is.
   bool rebind(const Base& host) {
     if (host.low != host_.low || host.high != host_.high) return false;
     host_ = host;
     return true;
   }
-  char* address() const { return memory_ - host_.low; }
-  void bring() { backend_.copy(memory_, host_.address + host_.low, bytes_); }
-  void take_back() { backend_.copy(host_.address + host_.low, memory_, bytes_); }
+  char* address() const { return memory_.address - host_.low; }
+  void bring() { memory_.backend->copy(memory_.address, host_.address + host_.low, memory_.bytes); }
+  void take_back() { memory_.backend->copy(host_.address + host_.low, memory_.address, memory_.bytes); }
 
  private:
-  Backend& backend_;
+  Memory memory_;
   Base host_;
-  int64_t bytes_;
-  char* memory_;
 };
-
-// The twin that a base needs, if any; one of the same size serves again.
-void renew(std::unique_ptr<Twin>& twin, Backend& backend, const HeldBase& held) {
-  const bool needed = held.on_host() && !backend.on_host();
-  if (!needed || (twin && !twin->rebind(held.base()))) twin.reset();
-  if (needed && !twin) twin = std::make_unique<Twin>(backend, held.base());
-}
 
 }  // namespace
 }  // namespace dlcore

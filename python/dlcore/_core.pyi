@@ -16,7 +16,7 @@ class _CpuInfo(TypedDict):
     available: list[str]  # kernels that run here, the best last
     forced: str | None  # DLCORE_CPU at import
 
-class _CudaInfo(TypedDict):
+class _DeviceInfo(TypedDict):
     built: bool
     available: bool
     architectures: list[str]
@@ -215,12 +215,12 @@ class Backend:
     """The kernels of one instruction set or device, and real type."""
 
     def __init__(self, isa: str = "", real: str = "float32") -> None:
-        """``isa`` "": that of DLCORE_CPU, else the best; also "cuda", and "emulated" where that is built. ``real``:
-        "float32" or, on the CPU, "float64". RuntimeError where the device is not available."""
+        """``isa`` "": that of DLCORE_CPU, else the best; also "cuda", "cuda:1" ..., and "emulated" where that is built.
+        ``real``: "float32" or, on the CPU, "float64". RuntimeError where the device is not available."""
 
     @property
     def name(self) -> str:
-        """ "cpu", "cuda" or "emulated"."""
+        """Of the device: "cpu", "cuda", "cuda:1"."""
 
     @property
     def isa(self) -> str: ...
@@ -280,8 +280,10 @@ class Backend:
         running, it does not wait but uses one thread; the results have the same bits.
         """
 
-    def prepare(self, program: Iterable[tuple[Iterable[Recording], int]], bases: Sequence[Any]) -> Prepared:
-        """A program with its bases held, for many runs of the same."""
+    def prepare(
+        self, program: Iterable[tuple[Iterable[Recording], int]], bases: Sequence[Any], names: Sequence[str] = ()
+    ) -> Prepared:
+        """A program with its bases held, for many runs of the same. ``names`` of the bases are for messages."""
 
 @final
 class Prepared:
@@ -307,12 +309,27 @@ def cpu_info() -> _CpuInfo: ...
 def all_finite(array: Any) -> bool:
     """Is every number of a C-contiguous float32 or float64 array finite?"""
 
-def cuda_info() -> _CudaInfo: ...
+def cuda_info() -> _DeviceInfo: ...
+def emulator_info() -> _DeviceInfo: ...
 def emulator_built() -> bool:
     """Was this built with DLCORE_EMULATE?"""
 
 def emulate_fault(fault: str, schedule: int) -> list[float]:
     """What a kernel with a planted fault makes under a schedule; RuntimeError where the emulator finds it."""
+
+def emulator_count(what: str) -> int:
+    """How many "allocations", "launches", "copies", "captures" or "replays" there were; bytes "used" of the current device;
+    the number of the current "device"."""
+
+def emulator_set(what: str, value: int) -> None:
+    """Set the "limit" of bytes of each device, the current "device", or which of the next "allocations" or "launches" is to
+    fail, from 0."""
+
+def emulator_stream() -> int:
+    """A stream of somebody else, on which nothing runs before somebody waits for it."""
+
+def emulator_write(stream: int, address: int, bytes: bytes) -> None:
+    """Put a copy of bytes to an address on such a stream."""
 
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""

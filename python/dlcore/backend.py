@@ -59,21 +59,30 @@ def num_threads(threads: int | None = None) -> int:
     return _threads or _core.default_threads()
 
 
+INFO = {"cuda": _core.cuda_info, "emulated": _core.emulator_info}  # the second is for tests
+
+
 def select_device(device: str) -> str:
-    """The device to use: ``auto`` and ``cpu`` give the CPU; ``cuda`` must be available.
+    """The device to use: ``auto`` and ``cpu`` give the CPU, ``cuda`` the first GPU, ``cuda:1`` the second.
 
     Raises
     ------
+    ValueError
+        No name of a device.
     RuntimeError
-        CUDA asked for and not available; the message says why.
+        A device that is not there; the message says why, or how many there are.
     """
-    if device == "emulated" and _core.emulator_built():  # for tests
-        return device
-    one_of("device", device, ("auto", "cpu", "cuda"))
-    cuda = _core.cuda_info()
-    if device == "cuda" and not cuda["available"]:
-        raise RuntimeError(f"device: expected an available device, got 'cuda' ({cuda['reason']})")
-    return "cuda" if device == "cuda" else "cpu"
+    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    if kind not in INFO or bool(colon) != number.isdecimal() or (kind == "emulated" and not _core.emulator_built()):
+        one_of("device", device, ("auto", "cpu", "cuda"))
+        return "cpu"
+    about, who = INFO[kind](), "device: expected an available device"
+    if not about["available"]:
+        raise RuntimeError(f"{who}, got {device!r} ({about['reason']})")
+    count = len(about["devices"])
+    if int(number or 0) >= count:
+        raise RuntimeError(f"{who}, got {device!r} (there are {count}, {kind}:0 to {kind}:{count - 1})")
+    return f"{kind}:{int(number)}" if int(number or 0) else kind
 
 
 def allocate(count: int, dtype: str) -> np.ndarray:
