@@ -143,6 +143,11 @@ class CoreBackend {
 
   const Traits& traits() const { return backend->traits(); }
 
+  DeviceDoor& door(const char* who) const {
+    CHECK_ARG(device != nullptr, who, ": expected a device with memory of its own, got ", name);
+    return *device;
+  }
+
   std::string isa, real, name = "cpu";
   std::shared_ptr<Backend> backend;
   DeviceDoor* device = nullptr;
@@ -197,9 +202,16 @@ class Prepared {
     return true;
   }
 
-  void run(int32_t threads) {
+  // times: of each part, other than before; 0 makes everything ready and runs nothing.
+  void run(int32_t threads, const std::vector<int64_t>& times) {
     CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
+    CHECK_ARG(times.empty() || times.size() == programs_.size(), "run: expected ", programs_.size(), " times, got ",
+              times.size());
     check_bases(needs_, found_, count_);
+    for (size_t i = 0; i < times.size(); ++i) {
+      CHECK_ARG(times[i] >= 0, "run: expected 0 times or more, got ", times[i]);
+      programs_[i].times = times[i];
+    }
     const py::gil_scoped_release release;
     std::vector<char*> addresses;
     for (size_t i = 0; i < found_.size(); ++i) {
@@ -248,6 +260,25 @@ class Prepared {
   std::vector<Base> found_;
 };
 
+int64_t checked_bytes(const char* who, int64_t bytes) {
+  CHECK_ARG(bytes >= 0, who, ": expected 0 bytes or more, got ", bytes);
+  return bytes;
+}
+
+std::unique_ptr<HeldFeed> feed_of(const CoreBackend& b, int64_t bytes) {
+  return std::make_unique<HeldFeed>(b.backend, b.door("feed"), checked_bytes("feed", bytes));
+}
+
+// Somebody's memory, which has to lie on the device from its first byte to its last.
+std::unique_ptr<Arena> borrow(const CoreBackend& b, uintptr_t address, int64_t bytes) {
+  char* first = reinterpret_cast<char*>(address);
+  const int holder = b.door("borrow").holder(first);
+  CHECK_ARG(bytes > 0, "borrow: expected 1 byte or more, got ", bytes);
+  CHECK_ARG(holder == b.door("borrow").number() && b.door("borrow").holder(first + bytes - 1) == holder,
+            "borrow: expected ", bytes, " bytes of ", b.name, ", got ", bytes, " at ", static_cast<void*>(first));
+  return std::make_unique<Arena>(b.backend, first, bytes, nullptr);
+}
+
 py::dict formulas(const Formula* list, int32_t count, bool flag) {
   py::dict dict;
   for (int32_t i = 0; i < count; ++i) {
@@ -265,11 +296,24 @@ void bind_backend(py::module_& m) {
 #if PY_VERSION_HEX < 0x030c0000  // later ones add it themselves
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
-      .def("write", &write_arena, "data"_a)
-      .def("read", &read_arena, "into"_a)
+      .def("write", &write_arena, "data"_a, "offset"_a = 0)
+      .def("read", &read_arena, "into"_a, "offset"_a = 0)
       .def_buffer([](Arena& arena) {
         if (!arena.backend().on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
         return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory->address), arena.memory->bytes);
+      });
+  bind_class<HeldFeed>(m, "Feed", py::buffer_protocol())
+#if PY_VERSION_HEX < 0x030c0000
+      .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
+#endif
+      .def_property_readonly("arena", [](const HeldFeed& held) { return Arena(held.memory); })
+      .def("send", &HeldFeed::send, "bytes"_a, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "settle", [](HeldFeed& held) { held.feed->settle(); }, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "expect", [](HeldFeed& held) { held.feed->expect(); }, py::call_guard<py::gil_scoped_release>())
+      .def_buffer([](HeldFeed& held) {
+        return py::buffer_info(reinterpret_cast<uint8_t*>(held.feed->host()), held.memory->bytes);
       });
   bind_class<Recording>(m, "Recording")
       .def_property_readonly("sizes",
@@ -325,17 +369,28 @@ void bind_backend(py::module_& m) {
           },
           "precision"_a, "m"_a, "n"_a, "k"_a)
       .def("record", &CoreBackend::record, "sections"_a)
+      .def_property_readonly("room", [](const CoreBackend& b) { return b.door("room").room(); })
+      .def_property_readonly("stream", [](const CoreBackend& b) { return b.door("stream").stream(); })
+      .def(
+          "follow", [](const CoreBackend& b, uintptr_t stream) { b.door("follow").follow(stream); }, "stream"_a)
+      .def(
+          "holder",
+          [](const CoreBackend& b, uintptr_t address) {
+            return b.door("holder").holder(reinterpret_cast<const char*>(address));
+          },
+          "address"_a)
+      .def("feed", &feed_of, "bytes"_a)
+      .def("borrow", &borrow, "address"_a, "bytes"_a)
       .def(
           "allocate",
           [](const CoreBackend& b, int64_t bytes) {
-            CHECK_ARG(bytes >= 0, "allocate: expected 0 bytes or more, got ", bytes);
-            return std::make_unique<Arena>(b.backend, bytes);
+            return std::make_unique<Arena>(b.backend, checked_bytes("allocate", bytes));
           },
           "bytes"_a)
       .def(
           "run",
           [](py::object self, const py::iterable& program, const py::sequence& bases, int32_t threads) {
-            Prepared(std::move(self), program, bases, {}).run(threads);
+            Prepared(std::move(self), program, bases, {}).run(threads, {});
           },
           "program"_a, "bases"_a, "threads"_a = 1)
       .def(
@@ -347,7 +402,7 @@ void bind_backend(py::module_& m) {
   bind_class<Prepared>(m, "Prepared")
       .def("set", &Prepared::set, "index"_a, "base"_a)
       .def("accept", &Prepared::accept, "index"_a, "base"_a, "limit"_a = 0)
-      .def("run", &Prepared::run, "threads"_a = 1);
+      .def("run", &Prepared::run, "threads"_a = 1, "times"_a = py::tuple());
 }
 
 // ---- the machine

@@ -10,8 +10,8 @@ namespace {
 struct Memory {
   Memory(std::shared_ptr<Backend> backend_, int64_t bytes_)
       : backend(std::move(backend_)), address(backend->allocate(bytes_)), bytes(bytes_), owned(true) {}
-  Memory(std::shared_ptr<Backend> backend_, char* address_, int64_t bytes_)
-      : backend(std::move(backend_)), address(address_), bytes(bytes_), owned(false) {}
+  Memory(std::shared_ptr<Backend> backend_, char* address_, int64_t bytes_, std::shared_ptr<void> keeper_)
+      : backend(std::move(backend_)), address(address_), bytes(bytes_), owned(false), keeper(std::move(keeper_)) {}
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   ~Memory() {
@@ -21,35 +21,53 @@ struct Memory {
   char* address;
   int64_t bytes;
   bool owned;
+  std::shared_ptr<void> keeper;
 };
 
 // Memory as Python sees it; what is exported shares it, and may die later.
 struct Arena {
   template <class... Given>
   explicit Arena(const Given&... given) : memory(std::make_shared<Memory>(given...)) {}
+  explicit Arena(std::shared_ptr<Memory> shared) : memory(std::move(shared)) {}
   const Backend& backend() const { return *memory->backend; }
   std::shared_ptr<Memory> memory;
 };
 
-// The bytes of an arena and of contiguous host memory of the same size.
-py::buffer_info same_bytes(const char* who, const Arena& arena, const py::buffer& host, bool writable) {
+// A feed of a device, and its side of it as an arena.
+struct HeldFeed {
+  HeldFeed(std::shared_ptr<Backend> backend, const DeviceDoor& door, int64_t bytes)
+      : feed(door.feed(bytes)), memory(std::make_shared<Memory>(std::move(backend), feed->memory(), bytes, feed)) {}
+  void send(int64_t bytes) {
+    CHECK_ARG(bytes >= 0 && bytes <= memory->bytes, "Feed.send: expected at most ", memory->bytes, " bytes, got ",
+              bytes);
+    feed->send(bytes);
+  }
+  std::shared_ptr<Feed> feed;
+  std::shared_ptr<Memory> memory;
+};
+
+// Contiguous host memory that fits into the bytes of an arena from an offset on.
+py::buffer_info bytes_within(const char* who, const Arena& arena, int64_t offset, const py::buffer& host,
+                             bool writable) {
   py::buffer_info info = host.request(writable);
+  const int64_t bytes = info.size * info.itemsize, room = arena.memory->bytes;
   CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), who, ": expected a C-contiguous array, got strides");
-  CHECK_ARG(info.size * info.itemsize == arena.memory->bytes, who, ": expected ", arena.memory->bytes, " bytes, got ",
-            info.size * info.itemsize);
+  CHECK_ARG(offset >= 0 && offset <= room && bytes <= room - offset, who, ": expected at most ", room, " bytes, got ",
+            bytes, " at ", offset);
   return info;
 }
 
-void write_arena(Arena& arena, const py::buffer& data) {
-  const py::buffer_info info = same_bytes("Arena.write", arena, data, false);
+void write_arena(Arena& arena, const py::buffer& data, int64_t offset) {
+  const py::buffer_info info = bytes_within("Arena.write", arena, offset, data, false);
   const py::gil_scoped_release release;
-  arena.memory->backend->copy(arena.memory->address, static_cast<const char*>(info.ptr), arena.memory->bytes);
+  arena.memory->backend->copy(arena.memory->address + offset, static_cast<const char*>(info.ptr),
+                              info.size * info.itemsize);
 }
 
-void read_arena(const Arena& arena, const py::buffer& into) {
-  const py::buffer_info info = same_bytes("Arena.read", arena, into, true);
+void read_arena(const Arena& arena, const py::buffer& into, int64_t offset) {
+  const py::buffer_info info = bytes_within("Arena.read", arena, offset, into, true);
   const py::gil_scoped_release release;
-  arena.memory->backend->copy(static_cast<char*>(info.ptr), arena.memory->address, arena.memory->bytes);
+  arena.memory->backend->copy(static_cast<char*>(info.ptr), arena.memory->address + offset, info.size * info.itemsize);
 }
 
 const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }

@@ -143,8 +143,12 @@ def test_device_memory_is_not_an_array(other_device):
     arena.write(given)
     arena.read(got)
     np.testing.assert_array_equal(got, given)
-    with pytest.raises(ValueError, match=r"Arena.write: expected 64 bytes, got 60"):
-        arena.write(given[:15])
+    arena.write(given[:2], 8)
+    arena.read(got[4:], 0)
+    assert got[4:8].tolist() == [0, 1, 0, 1]
+    for offset in (4, -4, 2**62):
+        with pytest.raises(ValueError, match=f"Arena.write: expected at most 64 bytes, got 64 at {offset}"):
+            arena.write(given, offset)
 
 
 # ------------------------------------------------------------------------------------------- several devices

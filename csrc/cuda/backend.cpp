@@ -72,6 +72,9 @@ class Bound : public Attachment {
   }
 
   void bind(char* const* bases) {
+    if (!is_single() && graph_ == nullptr) {
+      graph_ = naming("run: instructions", [&] { return device_capture(&launch_of, this); });
+    }
     std::vector<char*> found(bases, bases + recording_.arenas.size());
     if (found == bases_) return;
     for (size_t i = 0; i < found.size(); ++i) {
@@ -87,14 +90,14 @@ class Bound : public Attachment {
 
   // A single instruction is launched alone: what fails has a name then.
   void run() {
-    const bool alone = recording_.owned.size() == 1;
-    if (!alone && graph_ == nullptr) graph_ = device_capture(&launch_of, this);
-    if (!alone) return device_replay(graph_);
+    if (!is_single()) return device_replay(graph_);
     launch();
     named(recording_.steps.back(), [] { device_wait(); });
   }
 
  private:
+  bool is_single() const { return recording_.owned.size() == 1; }
+
   static void launch_of(void* bound) { static_cast<Bound*>(bound)->launch(); }
 
   void launch() {
@@ -223,18 +226,23 @@ Recording* DeviceBackend::record(const Section* sections, int32_t count) {
   return recording.release();
 }
 
+// Everything is bound before anything runs: where there is no memory for it, nothing has changed.
 void DeviceBackend::run(const Program* programs, int32_t count, char* const* bases, int32_t threads) {
   const OnDevice here(device_);
   const Lock lock(device_mutex());
   device_order(uint64_t(threads - 1));
   for (int32_t p = 0; p < count; ++p) {
+    for (int32_t r = 0; r < programs[p].count; ++r) {
+      const Recording& recording = *programs[p].recordings[r];
+      if (recording.attachment == nullptr) recording.attachment = std::make_unique<Bound>(recording, device_);
+      static_cast<Bound&>(*recording.attachment).bind(bases);
+    }
+  }
+  for (int32_t p = 0; p < count; ++p) {
     for (int64_t time = 0; time < programs[p].times; ++time) {
       for (int32_t r = 0; r < programs[p].count; ++r) {
         const Recording& recording = *programs[p].recordings[r];
-        if (recording.attachment == nullptr) recording.attachment = std::make_unique<Bound>(recording, device_);
-        Bound& bound = static_cast<Bound&>(*recording.attachment);
-        bound.bind(bases);
-        bound.run();
+        static_cast<Bound&>(*recording.attachment).run();
         for (const Step& step : recording.steps) recording.calls += step.calls, recording.bytes += step.bytes;
       }
     }

@@ -19,6 +19,7 @@ class DeviceBackend : public DeviceDoor {
   Layout layout(Role, int64_t m, int64_t n, int64_t k) const override;
   Recording* record(const Section*, int32_t count) override;
   void run(const Program*, int32_t count, char* const* bases, int32_t threads) override;
+  int number() const override { return device_; }
   int64_t room() const override;
   int holder(const char* memory) const override;
   uintptr_t stream() const override;

@@ -22,6 +22,7 @@ class Feed {
 // A backend with memory of its own.
 class DeviceDoor : public Backend {
  public:
+  virtual int number() const = 0;                       // of the device
   virtual int64_t room() const = 0;                     // bytes that are free
   virtual int holder(const char* memory) const = 0;     // number of the device where it lies; -1: none
   virtual uintptr_t stream() const = 0;                 // on which everything runs

@@ -235,7 +235,7 @@ void device_drop(int device, Graph* graph) {
 }
 
 void device_drop(int device, Sent* sent) {
-  quietly(device, [&] { cudaEventDestroy(sent->event); });
+  quietly(device, [&] { cudaEventSynchronize(sent->event), cudaEventDestroy(sent->event); });
   delete sent;
 }
 

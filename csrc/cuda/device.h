@@ -62,7 +62,7 @@ void device_wait();
 // These are called in destructors: nothing is done in a fork, or at the end of the process when the runtime is gone.
 void device_release(int device, char* memory);
 void device_drop(int device, Graph* graph);
-void device_drop(int device, Sent* sent);
+void device_drop(int device, Sent* sent);  // waits for it
 void device_unpin(int device, char* memory);
 
 DLCORE_END

@@ -176,11 +176,33 @@ class Arena:
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...
-    def write(self, data: Any) -> None:
-        """Fill it with the bytes of a C-contiguous array of its size."""
+    def write(self, data: Any, offset: int = 0) -> None:
+        """Copy the bytes of a C-contiguous array to ``offset``."""
 
-    def read(self, into: Any) -> None:
-        """Copy its bytes into a C-contiguous array of its size."""
+    def read(self, into: Any, offset: int = 0) -> None:
+        """Fill a C-contiguous array with bytes from ``offset`` on."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Feed:
+    """Pinned memory of the host, with the buffer protocol, and as much on a device, which gets its bytes while kernels run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """TypeError: Backend.feed makes them."""
+
+    @property
+    def arena(self) -> Arena:
+        """The memory on the device."""
+
+    def send(self, bytes: int) -> None:
+        """Begin to copy so many bytes to the device; what is sent may not change before `settle`."""
+
+    def settle(self) -> None:
+        """Wait for what was sent."""
+
+    def expect(self) -> None:
+        """Let the next run wait for what was sent."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
@@ -263,6 +285,26 @@ class Backend:
     def record(self, sections: Iterable[_Section]) -> Recording:
         """Check the instructions and keep copies; ValueError for what could not run safely."""
 
+    @property
+    def room(self) -> int:
+        """Bytes of a device's memory that are free."""
+
+    @property
+    def stream(self) -> int:
+        """Handle of the stream on which a device runs everything."""
+
+    def follow(self, stream: int) -> None:
+        """Let the next run wait for what is on somebody's stream by now."""
+
+    def holder(self, address: int) -> int:
+        """Number of the device on which an address lies; -1: on none."""
+
+    def feed(self, bytes: int) -> Feed:
+        """Memory through which a device is fed; MemoryError where there is none."""
+
+    def borrow(self, address: int, bytes: int) -> Arena:
+        """Somebody's memory on a device, for runs that read it; ValueError where it does not lie there."""
+
     def allocate(self, bytes: int) -> Arena:
         """MemoryError where the machine has not that much."""
 
@@ -302,8 +344,9 @@ class Prepared:
         kind, not contiguous or not plain: nothing is done then.
         """
 
-    def run(self, threads: int = 1) -> None:
-        """As Backend.run; ValueError where a base is missing or too small."""
+    def run(self, threads: int = 1, times: Sequence[int] = ()) -> None:
+        """As Backend.run; ValueError where a base is missing or too small. ``times`` of each part, where it is not that of
+        before: 0 takes the memory that runs need, and runs nothing."""
 
 def cpu_info() -> _CpuInfo: ...
 def all_finite(array: Any) -> bool:

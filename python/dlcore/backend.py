@@ -91,22 +91,30 @@ def allocate(count: int, dtype: str) -> np.ndarray:
     return np.frombuffer(arena, dtype=dtype)[:count]
 
 
-def allocate_on(backend, name: str, size: int):
-    """Bytes where a backend's programs work on them: an array of the host, or an arena of the device."""
-    if backend.name == "cpu":
-        return allocate(size, "uint8")
+def on_device(backend, name: str, make, size: int):
+    """``make(size)``; a MemoryError begins with the device and the name of what there is no memory for."""
     try:
-        return backend.allocate(size)
+        return make(size)
     except MemoryError as error:
         raise MemoryError(f"{backend.name}: {name}: {error}") from None
 
 
-def resident(backend, array: np.ndarray | None):
-    """A data set where a backend reads it fastest: copied to a device once, if it is C-contiguous."""
-    if backend.name == "cpu" or array is None or not array.flags.c_contiguous:
+def allocate_on(backend, name: str, size: int):
+    """Bytes where a backend's programs work on them: an array of the host, or an arena of the device."""
+    return allocate(size, "uint8") if backend.name == "cpu" else on_device(backend, name, backend.allocate, size)
+
+
+PIECE_BYTES = 64 << 20  # of what is copied at once
+
+
+def resident(backend, name: str, array: np.ndarray):
+    """An array where a backend reads it best: on the host itself, on a device a C-contiguous copy."""
+    if backend.name == "cpu":
         return array
-    arena = allocate_on(backend, "data", array.nbytes)
-    arena.write(array)
+    arena, row_bytes = allocate_on(backend, name, array.nbytes), array.nbytes // len(array)
+    rows = max(1, PIECE_BYTES // row_bytes)
+    for first in range(0, len(array), rows):
+        arena.write(np.ascontiguousarray(array[first : first + rows]), first * row_bytes)
     return arena
 
 
@@ -115,14 +123,17 @@ class Memory:
     brought up to date when it is asked for, so that nothing is copied between the steps of a loop."""
 
     def __init__(self, backend, name: str, count: int, dtype: str):
-        self.name, self._array = name, allocate(count, dtype)
-        self.move(backend)
+        self.name, self._array, self._arena = name, allocate(count, dtype), None
+        self.move(self.room_on(backend))
 
-    def move(self, backend) -> None:
-        """Belong to another backend; the numbers stay."""
-        self._array = self.array if hasattr(self, "_arena") else self._array
-        self._arena = None if backend.name == "cpu" else allocate_on(backend, self.name, self._array.nbytes)
-        self._behind = "device"
+    def room_on(self, backend):
+        """What `move` takes: memory of another backend, if it has its own."""
+        return None if backend.name == "cpu" else allocate_on(backend, self.name, self._array.nbytes)
+
+    def move(self, arena) -> None:
+        """Take another place; the numbers stay."""
+        self._array = self.array
+        self._arena = arena
 
     @property
     def array(self) -> np.ndarray:

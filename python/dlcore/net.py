@@ -20,7 +20,7 @@ from .plan.plan import TABLE_BYTES
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
-from .train.evaluation import forward, forward_again, metrics, r2
+from .train.evaluation import Evaluation, forward, forward_again, r2
 from .train.history import History
 from .train.inputs import Rows
 from .train.loop import Loop
@@ -59,8 +59,8 @@ class Net:
         stay float32. Elsewhere, and where a product is too small to gain, they are float32 products. Where products are made
         from bf16 parts, denormal operands count as zero and infinite ones may give NaN. dtype float64 takes the default,
         and its products are float64.
-    device : {"auto", "cpu", "cuda"}
-        Where it runs (default auto).
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}
+        Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.
     threads : int, optional
         Default: `dlcore.num_threads()`.
 
@@ -176,12 +176,13 @@ class Net:
 
         Parameters
         ----------
-        device : {"auto", "cpu", "cuda"}
+        device : {"auto", "cpu", "cuda", "cuda:1", ...}
+            cuda is the first GPU, as cuda:0.
 
         Raises
         ------
-        RuntimeError
-            A device that is not available; the net stays where it is.
+        RuntimeError, MemoryError
+            A device that is not available, or has no memory for it; the net stays where it is.
 
         Examples
         --------
@@ -191,8 +192,10 @@ class Net:
         """
         device = backends.select_device(device)
         backend = backends.get(self.dtype, device)
-        for memory in (self.store.memory, *(self.training.memories() if self.training else ())):
-            memory.move(backend)
+        memories = (self.store.memory, *(self.training.memories() if self.training else ()))
+        places = [memory.room_on(backend) for memory in memories]
+        for memory, place in zip(memories, places):
+            memory.move(place)
         self.device, self.backend, self.plans, self._local = device, backend, Plans(), threading.local()
         return self
 
@@ -286,7 +289,7 @@ class Net:
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
             raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
-        self._prepare_training(loss, optimizer, accumulate)
+        training = self._training_of(loss, optimizer, accumulate)
         options = SimpleNamespace(
             epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), monitor=monitor, restore_best=restore_best,
             time_limit=time_limit,
@@ -294,17 +297,19 @@ class Net:
         if monitor == "validation_loss" and held is None:
             options.monitor = "loss"
         progress = [Progress()] if verbose else []
-        return Loop(self.training, rows, held, options).run(as_callbacks(callbacks) + progress)
+        loop = Loop(training, rows, held, options)  # takes all memory that it needs
+        self.training = training
+        return loop.run(as_callbacks(callbacks) + progress)
 
-    def _prepare_training(self, loss, optimizer, accumulate) -> None:
+    def _training_of(self, loss, optimizer, accumulate) -> Training:
         old = self.training
         if old is not None and optimizer is None:
             optimizer = old.optimizer
         optimizer = optimizer or Adam()
         same = old is not None and old.optimizer is optimizer and old.accumulate == accumulate
         if same and old.loss.key() == loss.key():
-            return
-        self.training = Training(self, loss, optimizer, accumulate)
+            return old
+        return Training(self, loss, optimizer, accumulate)
 
     def _default_loss(self, y) -> Loss:
         integers = np.asarray(y).dtype.kind in "iub"
@@ -364,7 +369,7 @@ class Net:
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
         rows = self._rows("evaluate", loss, x, y, sample_weight, allow_nonfinite)
-        return {**metrics(self, rows, loss), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
+        return {**Evaluation(self, rows, loss).run(), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
 
     def exact_statistics(self, x) -> None:
         """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""

@@ -118,8 +118,9 @@ void drain(EmulatedStream& stream) {
   while (!stream.queue.empty()) run_one(stream);
 }
 
-// Runs some of what waits: all of it where the order is 0.
+// Runs some of what waits: all of it where the order is 0, none where it is 1.
 void stir() {
+  if (order == 1) return;
   if (order == 0) {
     for (EmulatedStream* stream : streams) {
       if (!stream->late) drain(*stream);

@@ -74,7 +74,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 namespace dlcore {
 namespace emulator {
 
-// Of threads, blocks and streams; 0: each in order and at once.
+// Of threads, blocks and streams. 0: each in order and at once; 1: streams as late as can be.
 void set_order(uint64_t schedule);
 
 }  // namespace emulator

@@ -21,6 +21,24 @@ TABLE_OFFSETS = {"counters": 0, "metrics": 64, "grad_scale": 128}
 TABLE_BYTES = 192
 
 
+class Bound:
+    """A recorded plan over arenas that are held from run to run. Made with all the memory that its runs take."""
+
+    def __init__(self, plan: Plan, arenas: Mapping[str, object], program):
+        self.plan = plan
+        (call,) = plan.calls_of(program)
+        self._prepared = plan.prepare(call, arenas)
+        self.parts = len(call)
+        self._prepared.run(times=[0] * self.parts)
+
+    def run(self, arenas: Mapping[str, object], times, threads: int) -> None:
+        """Run the parts of the program so many times; arenas that are not given stay."""
+        for i, name in enumerate(self.plan.arenas):
+            if name in arenas:
+                self._prepared.set(i, arenas[name])
+        self._prepared.run(threads, times)
+
+
 @dataclass(frozen=True)
 class Segment:
     """Where a parameter lies in the parameter (and gradient) arena, in elements."""
@@ -76,6 +94,10 @@ class Plan:
         bases = self.bases(arenas)
         for call in self.calls_of(program):
             self._backend.run(call, bases, threads)
+
+    def prepare(self, call: list, arenas: Mapping[str, object]):
+        """One call bound to its arenas, for many runs."""
+        return self._backend.prepare(call, self.bases(arenas), self.arenas)
 
     def calls_of(self, program) -> list[list]:
         """What the backend is handed: one call with the whole program, or, unrecorded, one call a kernel."""

@@ -31,6 +31,10 @@ class Source:
         name = "u8" if array.dtype.kind == "b" else f"{array.dtype.kind}{8 * array.itemsize}"
         return cls(name, *array.shape, *(s // array.itemsize for s in array.strides))
 
+    def contiguous(self, rows: int | None = None) -> Source:
+        """The source of a C-contiguous copy, or of a buffer for so many rows of it."""
+        return Source(self.dtype, self.rows if rows is None else rows, self.cols, self.cols, 1)
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -7,7 +7,8 @@ import numpy as np
 
 from .. import _core
 from ..plan import Batch, Source, evaluation, finish, prediction
-from ..plan.plan import TABLE_OFFSETS
+from ..plan.plan import TABLE_OFFSETS, Bound
+from .feed import feed
 from .inputs import Rows
 
 ROWS = 4096  # of one call
@@ -72,29 +73,38 @@ def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
     return out
 
 
-def metrics(net, rows: Rows, loss) -> dict:
-    """Loss, number of rows and, for classification, accuracy over checked rows."""
-    _take_metrics(net.tables)
-    size = min(call_rows(net), len(rows))
-    whole, rest = divmod(len(rows), size)
-    for start, count, each in ((0, whole, size), (whole * size, 1, rest)):
-        if not each:
-            continue
-        batch = rows.batch(each, net)
+class Evaluation:
+    """The metrics of a loss over checked rows, as often as they are wanted."""
 
-        def build(batch=batch):
+    def __init__(self, net, rows: Rows, loss):
+        self.net, self.loss = net, loss
+        size = min(call_rows(net), len(rows))
+        self.feed = feed(net, rows, [(s, n) for s, n in ((size, len(rows) // size), (len(rows) % size, 1)) if s])
+        self.calls = {size: self._bound(size) for size, _ in self.feed.sizes}
+
+    def _bound(self, size: int) -> Bound:
+        net, loss, batch = self.net, self.loss, self.feed.batch(size)
+
+        def build():
             trace = evaluation(net.layer, loss, batch)
             return finish(net.backend, trace, net.store.segments, precision=net.precision)
 
         plan = net.plans.get(("evaluate", net.precision, batch, loss.key()), build)
-        net.tables.view(np.int64)[2] = start
-        arenas = {**net.arenas(), **rows.arenas(), "scratch": net.scratch(plan.scratch_bytes)}
-        plan.run(arenas, [(("gradients",), count)], net.threads)
-    total, weight, correct, count = _take_metrics(net.tables)
-    result = {"loss": float(total / weight) if weight else 0.0, "rows": int(count)}
-    if loss.task == "classification":
-        result["accuracy"] = float(correct / count)
-    return result
+        arenas = {**net.arenas(), **self.feed.arenas, "scratch": net.scratch(plan.scratch_bytes)}
+        return Bound(plan, arenas, [(("gradients",), 1)])
+
+    def run(self) -> dict:
+        """Loss, number of rows and, for classification, accuracy."""
+        net = self.net
+        _take_metrics(net.tables)
+        for piece in self.feed.pieces(None):
+            net.tables.view(np.int64)[_core.COUNTER["position"]] = piece.position
+            self.calls[piece.size].run({**net.arenas(), **piece.arenas}, [piece.batches], net.threads)
+        total, weight, correct, count = _take_metrics(net.tables)
+        result = {"loss": float(total / weight) if weight else 0.0, "rows": int(count)}
+        if self.loss.task == "classification":
+            result["accuracy"] = float(correct / count)
+        return result
 
 
 def _take_metrics(tables: np.ndarray) -> np.ndarray:
