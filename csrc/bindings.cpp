@@ -11,6 +11,7 @@
 #include "check.h"
 #include "choose.h"
 #include "cuda/cuda.h"
+#include "dlpack.h"
 #include "runtime/host.h"
 #include "runtime/machine.h"
 #include "runtime/names.h"
@@ -22,6 +23,8 @@ using namespace py::literals;
 
 #include "bindings_instructions.h"  // after pybind11, which only this file includes
 #include "bindings_memory.h"
+
+#include "bindings_dlpack.h"  // after the memory
 
 namespace dlcore {
 namespace {
@@ -296,6 +299,8 @@ void bind_backend(py::module_& m) {
 #if PY_VERSION_HEX < 0x030c0000  // later ones add it themselves
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
+      .def("part", &part_of, "offset"_a, "bytes"_a)
+      .def("dlpack", &give_dlpack, "shape"_a, "type"_a, "device"_a, "versioned"_a)
       .def("write", &write_arena, "data"_a, "offset"_a = 0)
       .def("read", &read_arena, "into"_a, "offset"_a = 0)
       .def_buffer([](Arena& arena) {
@@ -315,6 +320,13 @@ void bind_backend(py::module_& m) {
       .def_buffer([](HeldFeed& held) {
         return py::buffer_info(reinterpret_cast<uint8_t*>(held.feed->host()), held.memory->bytes);
       });
+  bind_class<Taken>(m, "Taken")
+      .def(py::init<const py::object&>(), "capsule"_a)
+      .def_property_readonly("address", &Taken::address)
+      .def_property_readonly("device", &Taken::device)
+      .def_property_readonly("type", &Taken::type)
+      .def_property_readonly("shape", &Taken::shape)
+      .def_property_readonly("strides", &Taken::strides);
   bind_class<Recording>(m, "Recording")
       .def_property_readonly("sizes",
                              [](const Recording& r) {

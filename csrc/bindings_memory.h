@@ -6,21 +6,25 @@
 namespace dlcore {
 namespace {
 
-// An allocation, or what lies at an address and somebody else keeps.
+// An allocation; or part of another, which it keeps; or what somebody else keeps and nobody here writes.
 struct Memory {
   Memory(std::shared_ptr<Backend> backend_, int64_t bytes_)
-      : backend(std::move(backend_)), address(backend->allocate(bytes_)), bytes(bytes_), owned(true) {}
+      : backend(std::move(backend_)), address(backend->allocate(bytes_)), bytes(bytes_), kind(own) {}
   Memory(std::shared_ptr<Backend> backend_, char* address_, int64_t bytes_, std::shared_ptr<void> keeper_)
-      : backend(std::move(backend_)), address(address_), bytes(bytes_), owned(false), keeper(std::move(keeper_)) {}
+      : backend(std::move(backend_)),
+        address(address_),
+        bytes(bytes_),
+        kind(keeper_ ? part : borrowed),
+        keeper(std::move(keeper_)) {}
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   ~Memory() {
-    if (owned) backend->release(address, bytes);
+    if (kind == own) backend->release(address, bytes);
   }
   std::shared_ptr<Backend> backend;
   char* address;
   int64_t bytes;
-  bool owned;
+  enum { own, part, borrowed } kind;
   std::shared_ptr<void> keeper;
 };
 
@@ -55,6 +59,15 @@ py::buffer_info bytes_within(const char* who, const Arena& arena, int64_t offset
   CHECK_ARG(offset >= 0 && offset <= room && bytes <= room - offset, who, ": expected at most ", room, " bytes, got ",
             bytes, " at ", offset);
   return info;
+}
+
+std::unique_ptr<Arena> part_of(const Arena& arena, int64_t offset, int64_t bytes) {
+  const Memory& whole = *arena.memory;
+  CHECK_ARG(offset >= 0 && bytes >= 0 && offset <= whole.bytes && bytes <= whole.bytes - offset,
+            "Arena.part: expected bytes within ", whole.bytes, ", got ", bytes, " at ", offset);
+  const bool borrowed = whole.kind == Memory::borrowed;
+  return std::make_unique<Arena>(whole.backend, whole.address + offset, bytes,
+                                 borrowed ? nullptr : std::shared_ptr<void>(arena.memory));
 }
 
 void write_arena(Arena& arena, const py::buffer& data, int64_t offset) {
@@ -137,7 +150,7 @@ class HeldBase {
       const Arena& arena = object.cast<const Arena&>();
       on_host_ = arena.backend().on_host();
       if (!on_host_ && &arena.backend() != &backend) throw py::type_error(who + "an arena of another device");
-      if (written && !arena.memory->owned) throw std::invalid_argument(who + "borrowed memory");
+      if (written && arena.memory->kind == Memory::borrowed) throw std::invalid_argument(who + "borrowed memory");
       base_ = {arena.memory->address, 0, arena.memory->bytes};
     } else if (PyObject_CheckBuffer(object.ptr())) {
       hold_buffer(object, who, written);

@@ -45,7 +45,17 @@ INCLUDES = {
     "cpu": {"cpu", "math", "backend.h"},
     "cuda": {"cuda", "math", "backend.h", "check.h", "runtime"},
     "runtime": {"runtime", "backend.h", "check.h"},
-    "": {"runtime", "backend.h", "check.h", "choose.h", "bindings_instructions.h", "bindings_memory.h", "cuda"},
+    "": {
+        "runtime",
+        "backend.h",
+        "check.h",
+        "choose.h",
+        "bindings_instructions.h",
+        "bindings_memory.h",
+        "bindings_dlpack.h",
+        "dlpack.h",
+        "cuda",
+    },
 }
 # Headers without code of their own, for files that are compiled for one instruction set.
 PLAIN_HEADERS = {"cstdint", "cstddef", "immintrin.h", "arm_neon.h", "arm_fp16.h"}

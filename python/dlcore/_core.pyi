@@ -176,6 +176,12 @@ class Arena:
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...
+    def part(self, offset: int, bytes: int) -> Arena:
+        """Some of its bytes, in the same memory, which lives as long as they do."""
+
+    def dlpack(self, shape: Sequence[int], type: tuple[int, int], device: tuple[int, int], versioned: bool) -> Any:
+        """A DLPack capsule of row-major numbers from its first byte on, of type (code, bits); the memory lives as long."""
+
     def write(self, data: Any, offset: int = 0) -> None:
         """Copy the bytes of a C-contiguous array to ``offset``."""
 
@@ -205,6 +211,29 @@ class Feed:
         """Let the next run wait for what was sent."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Taken:
+    """Somebody's DLPack tensor, given back when this dies."""
+
+    def __init__(self, capsule: Any) -> None:
+        """ValueError for what is no capsule, or one that nobody can read; it counts as used then."""
+
+    @property
+    def address(self) -> int:
+        """Of the first number, the byte offset included."""
+
+    @property
+    def device(self) -> tuple[int, int]: ...
+    @property
+    def type(self) -> tuple[int, int]:
+        """(code, bits)"""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...] | None:
+        """In elements; None: row major."""
 
 @final
 class Recording:

@@ -107,10 +107,10 @@ def allocate_on(backend, name: str, size: int):
 PIECE_BYTES = 64 << 20  # of what is copied at once
 
 
-def resident(backend, name: str, array: np.ndarray):
-    """An array where a backend reads it best: on the host itself, on a device a C-contiguous copy."""
-    if backend.name == "cpu":
-        return array
+def resident(backend, name: str, array):
+    """An array where a backend reads it best: where it lies, or a C-contiguous copy on the device."""
+    if backend.name == "cpu" or not isinstance(array, np.ndarray):
+        return getattr(array, "arena", array)
     arena, row_bytes = allocate_on(backend, name, array.nbytes), array.nbytes // len(array)
     rows = max(1, PIECE_BYTES // row_bytes)
     for first in range(0, len(array), rows):

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import backend as backends
 from .arguments import finite_float, one_of, positive_int
+from .device_array import DeviceArray
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
@@ -20,7 +21,7 @@ from .plan.plan import TABLE_BYTES
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
-from .train.evaluation import Evaluation, forward, forward_again, r2
+from .train.evaluation import Evaluation, forward, forward_again, forward_on_device, r2
 from .train.history import History
 from .train.inputs import Rows
 from .train.loop import Loop
@@ -239,7 +240,8 @@ class Net:
         Parameters
         ----------
         x : array_like (rows, in_features)
-            Numbers of any dtype; converted while a batch is gathered, not copied.
+            Numbers of any dtype; converted while a batch is gathered, not copied. x, y and weights may lie on the net's
+            device, in arrays with ``__dlpack__`` or ``__cuda_array_interface__``.
         y : array_like
             Integer classes (rows,) or probabilities for cross-entropy, else reals (rows,) or (rows, out_features).
         loss : Loss, optional
@@ -312,7 +314,7 @@ class Net:
         return Training(self, loss, optimizer, accumulate)
 
     def _default_loss(self, y) -> Loss:
-        integers = np.asarray(y).dtype.kind in "iub"
+        integers = inputs.viewed("fit: y", y, self.backend).dtype.kind in "iub"
         return SoftmaxCrossEntropy() if integers and self.out_features > 1 else MeanSquaredError()
 
     def _check_loss(self, loss) -> None:
@@ -320,10 +322,11 @@ class Net:
             raise TypeError(f"Net: expected a loss such as SoftmaxCrossEntropy(), got {loss!r}")
 
     def _rows(self, who, loss, x, y, weight, allow_nonfinite=False) -> Rows:
-        x = inputs.features(who, x, self.in_features, allow_nonfinite)
-        y = y if self.target_scaler is None else self.target_scaler.transform(y)
-        y = inputs.targets(who, loss, y, len(x), self.out_features, allow_nonfinite)
-        return Rows(x, y, inputs.weights(who, weight, len(x)))
+        x = inputs.features(who, x, self.in_features, allow_nonfinite, self.backend)
+        if self.target_scaler is not None:
+            y = self.target_scaler.transform(np.asarray(inputs.viewed(f"{who}: y", y, self.backend)))
+        y = inputs.targets(who, loss, y, len(x), self.out_features, allow_nonfinite, self.backend)
+        return Rows(x, y, inputs.weights(who, weight, len(x), self.backend))
 
     def _validation(self, rows: Rows, validation, loss, allow_nonfinite) -> tuple[Rows, Rows | None]:
         if validation is None:
@@ -338,24 +341,38 @@ class Net:
         if held >= len(rows):
             raise ValueError(f"fit: expected validation to leave rows for training, got {validation} of {len(rows)} rows")
         order = np.random.Generator(np.random.Philox(key=[self.seed, 1])).permutation(len(rows))
-        pick = lambda index: Rows(  # noqa: E731
-            rows.x[index], rows.y[index], None if rows.weight is None else rows.weight[index]
-        )
-        return pick(np.sort(order[held:])), pick(np.sort(order[:held]))
+        return rows.pick(np.sort(order[held:])), rows.pick(np.sort(order[:held]))
 
     # ------------------------------------------------------------------------------------------ using it
-    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
-        """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units)."""
+    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
+        """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units).
+
+        ``x`` may lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
+        there then, as a `DeviceArray`.
+        """
         y = forward_again(self, x)
         if y is None:
-            y = forward(self, inputs.features("predict", x, self.in_features, allow_nonfinite))
+            x = inputs.features("predict", x, self.in_features, allow_nonfinite, self.backend)
+            if isinstance(x, DeviceArray):
+                return forward_on_device(self, x, output=self._output_affine())
+            y = forward(self, x)
         return y if self.target_scaler is None else self.target_scaler.inverse(y)
 
-    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
-        """Class probabilities (rows, classes): the softmax of the outputs."""
+    def _output_affine(self):
+        """`target_scaler.inverse` as scale and shift of the outputs."""
+        if self.target_scaler is None:
+            return None
+        scale, shift = (
+            np.broadcast_to(v, self.out_features).astype(float) for v in (self.target_scaler.scale, self.target_scaler.shift)
+        )
+        return tuple((1 / scale).tolist()), tuple((-shift / scale).tolist())
+
+    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
+        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them."""
         y = forward_again(self, x, softmax=True)
         if y is None:
-            y = forward(self, inputs.features("predict_proba", x, self.in_features, allow_nonfinite), softmax=True)
+            x = inputs.features("predict_proba", x, self.in_features, allow_nonfinite, self.backend)
+            y = (forward_on_device if isinstance(x, DeviceArray) else forward)(self, x, softmax=True)
         return y
 
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
@@ -373,7 +390,7 @@ class Net:
 
     def exact_statistics(self, x) -> None:
         """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""
-        exact_statistics(self, inputs.features("exact_statistics", x, self.in_features))
+        exact_statistics(self, inputs.features("exact_statistics", x, self.in_features, backend=self.backend))
 
     def plan(self, batch_size: int = 128, *, loss: Loss | None = None, optimizer=None, fuse=True, record=True):
         """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops."""

@@ -35,10 +35,12 @@ class Resident:
     def __init__(self, net, rows: Rows, sizes: Sizes, ordered: bool):
         self.net, self.rows, self.sizes, self.ordered = net, rows, sizes, ordered
         backend = net.backend
-        self.sources = {name: Source.of(a) for name, a in rows.arenas().items() if a is not None}
+        self.sources = {name: self._source(a) for name, a in rows.arenas().items() if a is not None}
         self.arenas = {name: a if a is None else backends.resident(backend, name, a) for name, a in rows.arenas().items()}
-        if backend.name != "cpu":
-            self.sources = {name: s.contiguous() for name, s in self.sources.items()}
+
+    def _source(self, array) -> Source:
+        copied = self.net.backend.name != "cpu" and isinstance(array, np.ndarray)
+        return Source.of(array).contiguous() if copied else Source.of(array)
 
     def batch(self, size: int) -> Batch:
         order_rows = len(self.rows) if self.ordered else 0
@@ -114,7 +116,7 @@ class Streamed:
 
 def feed(net, rows: Rows, sizes: Sizes, *, ordered: bool = False, accumulate: int = 1) -> Resident | Streamed:
     """The rows where programs of the net's device read them best."""
-    if net.backend.name == "cpu":
+    if net.backend.name == "cpu" or not isinstance(rows.x, np.ndarray):
         return Resident(net, rows, sizes, ordered)
     if sum(a.nbytes for a in rows.arenas().values() if a is not None) <= net.backend.room * RESIDENT_SHARE:
         try:

@@ -132,11 +132,11 @@ class Loop:
         return total
 
     def _order(self) -> np.ndarray:
-        rows = len(self.rows)
-        if not self.options.shuffle:
-            return np.arange(rows, dtype=np.int64)
-        key = [self.net.seed & (2**64 - 1), self.training.updates]
-        return np.random.Generator(np.random.Philox(key=key)).permutation(rows)
+        order = np.arange(len(self.rows), dtype=np.int64)
+        if self.options.shuffle:
+            key = [self.net.seed & (2**64 - 1), self.training.updates]
+            order = np.random.Generator(np.random.Philox(key=key)).permutation(len(order))
+        return order if self.rows.index is None else self.rows.index[order]
 
     def _chunk(self) -> int:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
