@@ -4,7 +4,7 @@
 import gc
 import re
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ import dlcore as dl
 from checks import FACTOR, assert_close, rng
 from dlcore import _core
 from dlcore import backend as backends
+from dlcore.plan.plan import Bound
+from dlcore.train import loop
 
 ROWS, EPOCHS = 150, 3
 U = float(np.finfo(np.float32).eps) / 2
@@ -206,6 +208,42 @@ def test_memory_lies_on_its_device_and_the_current_one_stays(emulator):
 
 
 # ----------------------------------------------------------------------------------- how the device is worked
+@pytest.mark.parametrize(("accumulate", "replays"), [(1, 5), (2, 7)])
+def test_step_is_captured_once_and_an_epoch_is_a_call_for_each_batch_size(emulator, monkeypatch, accumulate, replays):
+    crossings, counts = [], ("captures", "launches", "replays")
+    run = Bound.run
+    monkeypatch.setattr(Bound, "run", lambda self, *args: (crossings.append(self), run(self, *args))[1])
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
+    (x, y), net, seen = data(5), dl.Net(layers("batch_norm"), seed=3, device="emulated"), []
+
+    def look(net, row):
+        seen.append({"crossings": len(crossings), **{what: emulator.emulator_count(what) for what in counts}})
+
+    net.fit(x, y, epochs=4, batch_size=32, accumulate=accumulate, callbacks=[look], verbose=0)  # 4 of 32, one of 22
+    for before, after in pairwise(seen):
+        assert after["captures"] == before["captures"]
+        assert after["launches"] == before["launches"]  # only graphs are
+        assert after["crossings"] - before["crossings"] == 2
+        assert after["replays"] - before["replays"] == replays
+
+
+def test_learning_digits_is_the_same_on_every_device(other_device):
+    """The same masks and order: after the same steps the losses differ by rounding only."""
+    digits = dl.data.digits()
+    x, y = digits.x[:600].astype(np.uint8), digits.y[:600]
+    hidden = lambda n, m: [dl.Linear(n, m), dl.BatchNorm(m), dl.ReLU(), dl.Dropout(0.3)]  # noqa: E731
+    found = []
+    for device in ("cpu", other_device):
+        net = dl.Net([*hidden(64, 48), *hidden(48, 32), dl.Linear(32, 10)], seed=5, device=device)
+        net.normalize_inputs(np.full(64, 1 / 16), np.full(64, -0.5))
+        history = net.fit(x, y, optimizer=dl.SGD(0.1, momentum=0.9), epochs=2, batch_size=100, validation=0.1, verbose=0)
+        found.append((np.float32([history["loss"], history["validation_loss"]]), net.predict(x[:50])))
+    steps, depth = 2 * 6, 2 * 3 * 100
+    assert_close(found[1][0], found[0][0].astype(np.float64), depth=2 * steps * depth)
+    assert_close(found[1][1], found[0][1].astype(np.float64), depth=2 * steps * depth)
+    assert found[0][0][0, 1] < 0.7 * found[0][0][0, 0]
+
+
 def test_failing_kernel_has_a_name_when_unrecorded(emulator):
     x, y = data(5)
     step = dl.Net(layers("plain"), device="emulated").compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.1), 64, record=False)
