@@ -183,18 +183,19 @@ def on_device(who: str, array, backend) -> DeviceArray | None:
         _check_device(who, array.device, backend)
         return array
     if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
-        kind, number = _pair(who, array.__dlpack_device__())
+        kind, number = _device_of(who, array)
         return None if kind in HOSTS else _from_dlpack(who, array, backend, KINDS.get(kind, f"device type {kind}"), number)
     interface = getattr(array, "__cuda_array_interface__", None)
     return None if interface is None else _from_interface(who, array, backend, interface)
 
 
-def _pair(who: str, device) -> tuple[int, int]:
+def _device_of(who: str, array) -> tuple[int, int]:
     try:
-        kind, number = device
+        kind, number = array.__dlpack_device__()
         return int(kind), int(number)
-    except (TypeError, ValueError):
-        raise TypeError(expected(who, "__dlpack_device__ to give (type, number)", describe(device))) from None
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        got = f"{describe(array)} ({type(error).__name__}: {error})"
+        raise TypeError(expected(who, "__dlpack_device__ to give (type, number)", got)) from None
 
 
 def _check_device(who: str, name: str, backend) -> None:
