@@ -161,7 +161,9 @@ class CoreBackend {
     const int index = !plain ? -1 : number.empty() ? 0 : std::stoi(number);
     DeviceDoor* found = kind == "cuda" ? cuda_backend(index) : emulated_backend(index);
     if (found != nullptr) return found;
-    throw std::runtime_error(message("device: expected an available device, got '", kind, ":", number, "'"));
+    const CudaInfo info = kind == "cuda" ? cuda_info() : emulator_info();
+    throw std::runtime_error(message("device: expected an available device, got '", kind, ":", number, "' (",
+                                     info.absence.empty() ? "no such number" : info.absence, ")"));
   }
 
   static DType real_of(const std::string& name) {

@@ -219,7 +219,7 @@ class Twin {
     return true;
   }
   char* address() const { return memory_.address - host_.low; }
-  void bring() { memory_.backend->copy(memory_.address, host_.address + host_.low, memory_.bytes); }
+  void bring() { memory_.backend->put(memory_.address, host_.address + host_.low, memory_.bytes); }
   void take_back() { memory_.backend->copy(host_.address + host_.low, memory_.address, memory_.bytes); }
 
  private:

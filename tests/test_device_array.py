@@ -15,7 +15,6 @@ from dlcore import backend as backends
 from dlcore.device_array import CODES, DeviceArray
 from dlcore.train import inputs
 
-pytestmark = pytest.mark.usefixtures("emulator")
 COLUMNS, CLASSES = 20, 5
 
 
@@ -31,7 +30,7 @@ class OnDevice:
         span = np.lib.array_utils.byte_bounds(array)
         low = array.__array_interface__["data"][0]
         assert span[0] == low
-        self.number, self.strides = int(device.partition(":")[2] or 0), tuple(s // item for s in array.strides)
+        self.device, self.strides = device, tuple(s // item for s in array.strides)
         self.arena = core(device).allocate(span[1] - low)
         self.arena.write(np.ctypeslib.as_array(ctypes.cast(low, ctypes.POINTER(ctypes.c_uint8)), (span[1] - low,)))
 
@@ -54,7 +53,8 @@ class Packed(OnDevice):
     versioned = True
 
     def __dlpack_device__(self):
-        return (12, self.number)
+        kind, _, number = self.device.partition(":")
+        return ({"cuda": 2, "emulated": 12}[kind], int(number or 0))
 
     def __dlpack__(self, *, stream, max_version):
         self.stream = stream
@@ -86,15 +86,17 @@ def data(rows=150, dtype="float32"):
 # ------------------------------------------------------------------------------------------------------ taken
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8", "int64", "bool"])
-def test_predict_stays_on_the_device(kind, dtype):
+def test_predict_stays_on_the_device(other_device, kind, dtype):
     x, _ = data(dtype=dtype)
-    net, given = make(), kind(x)
+    net, given = make(other_device), kind(x, other_device)
     for method in (net.predict, net.predict_proba):
         got = method(given)
         assert isinstance(got, DeviceArray)
-        assert (got.shape, got.dtype, got.device) == ((150, CLASSES), np.float32, "emulated")
+        assert (got.shape, got.dtype, got.device) == ((150, CLASSES), np.float32, other_device)
         np.testing.assert_array_equal(np.asarray(got), method(x))
-        np.testing.assert_array_equal(np.asarray(method(got.__class__(core(), given.arena, x.shape, x.dtype))), method(x))
+        np.testing.assert_array_equal(
+            np.asarray(method(DeviceArray(core(other_device), given.arena, x.shape, x.dtype))), method(x)
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,12 +115,12 @@ def test_arrays_on_the_device_are_not_copied(emulator, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_from_the_device_has_the_bits_of_training_from_the_host(kind):
+def test_training_from_the_device_has_the_bits_of_training_from_the_host(other_device, kind):
     x, y = data()
     weight = np.linspace(1, 2, len(x))
     found = []
-    for take in (lambda a: a, kind):
-        net = make()
+    for take in (lambda a: a, lambda a: kind(a, other_device)):
+        net = make(other_device)
         given = take(x), take(y)
         history = net.fit(*given, sample_weight=take(weight), validation=0.3, epochs=2, batch_size=32, verbose=0)
         step = net.compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.1), 50)
@@ -129,7 +131,7 @@ def test_training_from_the_device_has_the_bits_of_training_from_the_host(kind):
     assert found[0][1:] == found[1][1:]
 
 
-def test_regression_comes_back_in_the_units_of_the_target():
+def test_regression_comes_back_in_the_units_of_the_target(emulator):
     from dlcore.data.preprocess import TargetScaler
 
     x, _ = data()
@@ -142,14 +144,14 @@ def test_regression_comes_back_in_the_units_of_the_target():
 
 
 @pytest.mark.parametrize("view", [np.s_[::2], np.s_[:, ::2], np.s_[5:80, 3:13], np.s_[:1], np.s_[:, :1]])
-def test_strided_arrays_are_read_where_they_lie(view):
+def test_strided_arrays_are_read_where_they_lie(other_device, view):
     x = data()[0][view]
-    net = dl.Net([dl.Linear(x.shape[1], 2)], seed=0, device="emulated")
-    np.testing.assert_array_equal(np.asarray(net.predict(Interface(x))), net.predict(x))
-    np.testing.assert_array_equal(np.asarray(net.predict(Interface(np.asfortranarray(x)))), net.predict(x))
+    net = dl.Net([dl.Linear(x.shape[1], 2)], seed=0, device=other_device)
+    for given in (x, np.asfortranarray(x)):
+        np.testing.assert_array_equal(np.asarray(net.predict(Interface(given, other_device))), net.predict(x))
 
 
-def test_vectors_and_images_are_rows_of_columns():
+def test_vectors_and_images_are_rows_of_columns(emulator):
     x = data()[0]
     net = dl.Net([dl.Linear(COLUMNS, 2)], seed=0, device="emulated")
     for given in (x[0], x.reshape(150, 4, 5)):
@@ -161,7 +163,7 @@ def test_vectors_and_images_are_rows_of_columns():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nonfinite_numbers_are_refused_on_the_device(bad):
+def test_nonfinite_numbers_are_refused_on_the_device(emulator, bad):
     x, y = data()
     x[140, 17] = bad
     net = make()
@@ -187,14 +189,14 @@ def test_reads_wait_for_the_stream_of_an_array(emulator):
         np.testing.assert_array_equal(np.asarray(net.predict(given)), expected)
 
 
-def test_dlpack_is_told_the_stream_that_reads():
+def test_dlpack_is_told_the_stream_that_reads(emulator):
     given = Packed(data()[0])
     make().predict(given)
     assert given.stream == core().stream > 2
 
 
 @pytest.mark.parametrize(("stream", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), ("1", TypeError)])
-def test_streams_that_are_none_are_refused(stream, error):
+def test_streams_that_are_none_are_refused(emulator, stream, error):
     with pytest.raises(error, match=r"predict: x: expected (the handle of )?a stream"):
         make().predict(Interface(data()[0], stream=stream))
     if stream != -1:  # nobody waits
@@ -204,7 +206,7 @@ def test_streams_that_are_none_are_refused(stream, error):
 
 # --------------------------------------------------------------------------------------------- what is refused
 @pytest.mark.parametrize("kind", KINDS)
-def test_arrays_of_another_device_are_refused(kind):
+def test_arrays_of_another_device_are_refused(emulator, kind):
     x, _ = data()
     with pytest.raises(ValueError, match=r"predict: x: .*expected"):
         make().predict(kind(x, "emulated:1"))
@@ -227,7 +229,7 @@ def test_arrays_of_another_device_are_refused(kind):
     ],
     ids=str,
 )  # fmt: skip
-def test_interfaces_that_make_no_sense_are_refused(changes):
+def test_interfaces_that_make_no_sense_are_refused(emulator, changes):
     net = make()
     with pytest.raises((ValueError, TypeError), match=r"predict: x: (borrow: )?expected .*, got"):
         net.predict(Interface(data()[0], **changes))
@@ -236,7 +238,7 @@ def test_interfaces_that_make_no_sense_are_refused(changes):
             net.predict(type("Odd", (), {"__cuda_array_interface__": other or "odd"})())
 
 
-def test_memory_that_is_not_of_the_device_is_refused():
+def test_memory_that_is_not_of_the_device_is_refused(emulator):
     x, _ = data()
     host = Interface(x)
     host.changes = {"data": (x.__array_interface__["data"][0], False)}
@@ -301,7 +303,7 @@ class Crafted(OnDevice):
 
 
 @pytest.mark.parametrize("versioned", [False, True])
-def test_capsules_are_given_back_once(versioned):
+def test_capsules_are_given_back_once(emulator, versioned):
     x, _ = data()
     for given in (
         Crafted(x, versioned),
@@ -326,7 +328,7 @@ BAD_CAPSULES = [
 
 @pytest.mark.parametrize("versioned", [False, True])
 @pytest.mark.parametrize("fields", BAD_CAPSULES, ids=str)
-def test_capsules_that_make_no_sense_are_refused(versioned, fields):
+def test_capsules_that_make_no_sense_are_refused(emulator, versioned, fields):
     given = Crafted(data()[0], versioned, **fields)
     with pytest.raises((ValueError, TypeError), match=r"predict: x: (borrow: )?expected .*, got"):
         make().predict(given)
@@ -334,7 +336,7 @@ def test_capsules_that_make_no_sense_are_refused(versioned, fields):
     assert given.deleted == 1
 
 
-def test_objects_that_are_no_capsules_are_refused():
+def test_objects_that_are_no_capsules_are_refused(emulator):
     x, _ = data()
     net, used = make(), Crafted(x, name=b"used_dltensor_versioned")
     with pytest.raises(ValueError, match=r"expected a capsule named dltensor or .*, got one named used_dltensor_versioned"):
@@ -411,7 +413,7 @@ def test_deleters_are_called_from_any_thread(emulator):
     np.testing.assert_array_equal(np.asarray(y), make().predict(data()[0]))
 
 
-def test_outputs_speak_every_protocol():
+def test_outputs_speak_every_protocol(emulator):
     x, _ = data()
     want, y = make().predict(x), make().predict(Interface(x))
     assert y.__dlpack_device__() == (12, 0)
@@ -436,25 +438,24 @@ def test_outputs_speak_every_protocol():
         y[0]
 
 
-def test_outputs_are_inputs_again():
+def test_outputs_are_inputs_again(emulator):
     x, _ = data()
     first, second = make(), dl.Net([dl.Linear(CLASSES, 2)], seed=1, device="emulated")
     np.testing.assert_array_equal(np.asarray(second.predict(first.predict(Interface(x)))), second.predict(first.predict(x)))
 
 
 # ------------------------------------------------------------------------------------- other libraries' host arrays
-def test_tensors_on_the_host_are_not_copied():
+def test_tensors_on_the_host_are_not_copied(device):
     torch = pytest.importorskip("torch")
     x, y = data()
     for tensor in (torch.from_numpy(x), torch.from_numpy(x)[::2], torch.from_numpy(x).t()):
         assert np.shares_memory(inputs.viewed("x", tensor), x)
-    for device in ("cpu", "emulated"):
-        found = []
-        for given in ((x, y), (torch.from_numpy(x), torch.from_numpy(y))):
-            net = make(device)
-            net.fit(*given, epochs=1, verbose=0)
-            found.append(net.predict(given[0]))
-        np.testing.assert_array_equal(*found)
+    found = []
+    for given in ((x, y), (torch.from_numpy(x), torch.from_numpy(y))):
+        net = make(device)
+        net.fit(*given, epochs=1, verbose=0)
+        found.append(net.predict(given[0]))
+    np.testing.assert_array_equal(*found)
     for wrong in (torch.from_numpy(x).requires_grad_(), torch.from_numpy(x).to(torch.bfloat16)):
         with pytest.raises((ValueError, TypeError), match=r"predict: x: expected .*, got"):
-            make("cpu").predict(wrong)
+            make(device).predict(wrong)

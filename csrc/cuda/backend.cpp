@@ -146,6 +146,7 @@ class PinnedFeed : public Feed {
  public:
   PinnedFeed(int device, int64_t bytes) : device_(device) {
     const OnDevice here(device_);
+    const Lock lock(device_mutex());
     try {
       host_ = naming("pinned", [&] { return device_pin(bytes); });
       memory_ = device_allocate(bytes);
@@ -169,6 +170,7 @@ class PinnedFeed : public Feed {
   }
   void expect() override {
     const OnDevice here(device_);
+    const Lock lock(device_mutex());
     device_expect(sent_);
   }
 
@@ -201,6 +203,12 @@ void DeviceBackend::copy(char* to, const char* from, int64_t bytes) {
   const Lock lock(device_mutex());
   device_copy(to, from, bytes);
   device_wait();
+}
+
+void DeviceBackend::put(char* to, const char* from, int64_t bytes) {
+  const OnDevice here(device_);
+  const Lock lock(device_mutex());
+  device_copy(to, from, bytes);
 }
 
 int64_t DeviceBackend::scratch(const Instruction& instruction) const {
@@ -267,6 +275,7 @@ uintptr_t DeviceBackend::stream() const {
 
 void DeviceBackend::follow(uintptr_t the_stream) const {
   const OnDevice here(device_);
+  const Lock lock(device_mutex());
   device_follow(the_stream);
 }
 

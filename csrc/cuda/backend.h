@@ -15,6 +15,7 @@ class DeviceBackend : public DeviceDoor {
   char* allocate(int64_t bytes) override;
   void release(char* memory, int64_t bytes) override;
   void copy(char* to, const char* from, int64_t bytes) override;
+  void put(char* to, const char* from, int64_t bytes) override;
   int64_t scratch(const Instruction&) const override;
   Layout layout(Role, int64_t m, int64_t n, int64_t k) const override;
   Recording* record(const Section*, int32_t count) override;

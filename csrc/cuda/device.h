@@ -26,7 +26,7 @@ class OnDevice {
   int before_ = 0, device_;
 };
 
-std::mutex& device_mutex();  // held from the first launch of a run to its end
+std::mutex& device_mutex();  // held by who puts something on its stream, from the first launch of a run to its end
 
 char* device_allocate(int64_t bytes);                         // zeroed
 void device_copy(char* to, const char* from, int64_t bytes);  // between host and device in any direction

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, wraps
 
 import numpy as np
 
@@ -91,6 +91,20 @@ def allocate(count: int, dtype: str) -> np.ndarray:
     return np.frombuffer(arena, dtype=dtype)[:count]
 
 
+def releasing(method):
+    """The method; a MemoryError that it raises has no trace, which would hold on to what was allocated before."""
+
+    @wraps(method)
+    def call(*args, **options):
+        try:
+            return method(*args, **options)
+        except MemoryError as error:
+            text = str(error)
+        raise MemoryError(text)
+
+    return call
+
+
 def on_device(backend, name: str, make, size: int):
     """``make(size)``; a MemoryError begins with the device and the name of what there is no memory for."""
     try:
@@ -104,7 +118,7 @@ def allocate_on(backend, name: str, size: int):
     return allocate(size, "uint8") if backend.name == "cpu" else on_device(backend, name, backend.allocate, size)
 
 
-PIECE_BYTES = 64 << 20  # of what is copied at once
+PIECE_BYTES = 64 << 20  # of a data set that are copied at once
 
 
 def resident(backend, name: str, array):

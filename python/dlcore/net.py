@@ -172,6 +172,7 @@ class Net:
             self._local.scratch_size = size
         return self._local.scratch
 
+    @backends.releasing
     def to(self, device: str) -> Net:
         """Move to another device, with parameters and optimizer state; returns the net.
 
@@ -229,6 +230,7 @@ class Net:
         size = positive_int("compile: batch_size", batch_size)
         return Step(self.training, size, updates_per_epoch, fuse, record)
 
+    @backends.releasing
     def fit(
         self, x, y, *, loss: Loss | None = None, optimizer=None, epochs: int = 10, batch_size: int | None = None,
         validation=None, sample_weight=None, callbacks=(), shuffle: bool = True, accumulate: int = 1,
@@ -277,6 +279,9 @@ class Net:
         ------
         ValueError, TypeError
             Shapes, dtypes, labels or numbers that do not fit; nothing has changed then.
+        MemoryError
+            A device has too little memory for parameters, optimizer and a batch; nothing has changed then. Data that take
+            more than half of what is free are streamed.
         """
         epochs = positive_int("fit: epochs", epochs)
         one_of("fit: monitor", monitor, MONITORS)
@@ -375,6 +380,7 @@ class Net:
             y = (forward_on_device if isinstance(x, DeviceArray) else forward)(self, x, softmax=True)
         return y
 
+    @backends.releasing
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
         """Loss and, for classification, accuracy; for regression r2. Evaluation mode.
 

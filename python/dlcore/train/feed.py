@@ -14,7 +14,6 @@ from ..plan import Batch, Source
 from .inputs import Rows
 
 RESIDENT_SHARE = 0.5  # of a device's free memory that a data set may take; a larger one is streamed
-PIECE_BYTES = 64 << 20  # of a buffer that a data set is streamed through
 
 Sizes = list[tuple[int, int]]  # (rows of a batch, how many), in the order of an epoch
 
@@ -60,7 +59,7 @@ class Streamed:
         self.net, self.rows, self.sizes, self.accumulate = net, rows, sizes, accumulate
         self.arrays = {name: a for name, a in rows.arenas().items() if a is not None}
         row_bytes = sum(a.nbytes // len(a) for a in self.arrays.values())
-        budget = min(PIECE_BYTES, int(net.backend.room * RESIDENT_SHARE / 2))
+        budget = min(backends.PIECE_BYTES, int(net.backend.room * RESIDENT_SHARE / 2))
         least = accumulate * max(size for size, _ in sizes)
         self.capacity = min(len(rows), max(least, budget // row_bytes))
         self.buffers = [self._buffer() for _ in range(2)]

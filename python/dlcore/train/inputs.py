@@ -26,7 +26,7 @@ def viewed(who: str, array, backend=None) -> np.ndarray | DeviceArray:
         try:
             try:
                 array = np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
-            except (RuntimeError, BufferError, TypeError):
+            except (RuntimeError, BufferError, TypeError, ValueError):
                 array = np.asarray(array)
         except (RuntimeError, TypeError, ValueError) as error:
             raise DataError(expected(who, "an array of numbers", describe(array), hint=str(error))) from None
