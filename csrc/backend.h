@@ -207,9 +207,11 @@ class Backend {
   virtual ~Backend() = default;
   virtual const Traits& traits() const = 0;
   virtual bool on_host() const = 0;           // is its memory the host's, which the caller may read and write
-  virtual char* allocate(int64_t bytes) = 0;  // ALIGNMENT-aligned, zeroed; throws std::bad_alloc
+  virtual char* allocate(int64_t bytes) = 0;  // ALIGNMENT-aligned, zeroed; throws NoMemory
   virtual void release(char* memory, int64_t bytes) = 0;
   virtual void copy(char* to, const char* from, int64_t bytes) = 0;  // between host and its memory, in any direction
+  // To its memory; the next run waits for it, the caller need not.
+  virtual void put(char* to, const char* from, int64_t bytes) { copy(to, from, bytes); }
   virtual int64_t scratch(const Instruction&) const = 0;
   virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand
   // Terms of the fastest product that errs no more than the precision allows.

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "choose.h"
 #include "cuda/cuda.h"
+#include "dlpack.h"
 #include "runtime/host.h"
 #include "runtime/machine.h"
 #include "runtime/names.h"
@@ -22,6 +23,8 @@ using namespace py::literals;
 
 #include "bindings_instructions.h"  // after pybind11, which only this file includes
 #include "bindings_memory.h"
+
+#include "bindings_dlpack.h"  // after the memory
 
 namespace dlcore {
 namespace {
@@ -91,12 +94,15 @@ struct HeldProgram {
 class CoreBackend {
  public:
   CoreBackend(const std::string& isa_, const std::string& real_)
-      : isa(isa_.empty() ? chosen_set() : isa_), real(real_), name(isa == "cuda" || isa == "emulated" ? isa : "cpu") {
+      : isa(isa_.empty() ? chosen_set() : isa_), real(real_) {
     const DType type = real_of(real);
-    if (name == "cpu") {
+    const std::string kind = isa.substr(0, isa.find(':'));
+    if (kind != "cuda" && kind != "emulated") {
       backend = std::make_shared<HostBackend>(host_kernels(isa, type));
     } else {
-      backend = {on_device(name), [](Backend*) {}};
+      name = isa;
+      device = on_device(kind, isa.substr(std::min(isa.size(), kind.size() + 1)));
+      backend = {device, [](Backend*) {}};  // lives as long as the process
       CHECK_ARG(backend->traits().real == type, "real: expected float32 on ", name, ", got ", real);
     }
   }
@@ -132,6 +138,7 @@ class CoreBackend {
         held.back().recordings.push_back(&cast);
         CHECK_ARG(cast.traits == &traits(), "run: expected recordings of ", traits().name, ", got one of ",
                   cast.traits->name);
+        CHECK_ARG(cast.home == device, "run: expected recordings of ", name, ", got one of another device");
       }
     }
     return held;
@@ -139,16 +146,24 @@ class CoreBackend {
 
   const Traits& traits() const { return backend->traits(); }
 
-  std::string isa, real, name;
+  DeviceDoor& door(const char* who) const {
+    CHECK_ARG(device != nullptr, who, ": expected a device with memory of its own, got ", name);
+    return *device;
+  }
+
+  std::string isa, real, name = "cpu";
   std::shared_ptr<Backend> backend;
+  DeviceDoor* device = nullptr;
 
  private:
-  // They live as long as the process.
-  static Backend* on_device(const std::string& name) {
-    Backend* found = name == "cuda" ? cuda_backend() : emulated_backend();
+  static DeviceDoor* on_device(const std::string& kind, const std::string& number) {
+    const bool plain = number.size() < 4 && number.find_first_not_of("0123456789") == std::string::npos;
+    const int index = !plain ? -1 : number.empty() ? 0 : std::stoi(number);
+    DeviceDoor* found = kind == "cuda" ? cuda_backend(index) : emulated_backend(index);
     if (found != nullptr) return found;
-    throw std::runtime_error(message("device: expected an available device, got '", name, "' (",
-                                     name == "cuda" ? cuda_info().absence : "built without the emulator", ")"));
+    const CudaInfo info = kind == "cuda" ? cuda_info() : emulator_info();
+    throw std::runtime_error(message("device: expected an available device, got '", kind, ":", number, "' (",
+                                     info.absence.empty() ? "no such number" : info.absence, ")"));
   }
 
   static DType real_of(const std::string& name) {
@@ -160,8 +175,11 @@ class CoreBackend {
 // A program with the memory it runs over, held from run to run: only what changes is looked at again.
 class Prepared {
  public:
-  Prepared(py::object backend, const py::iterable& program, const py::sequence& bases)
-      : owner_(std::move(backend)), backend_(owner_.cast<CoreBackend&>()), held_(backend_.hold_program(program)) {
+  Prepared(py::object backend, const py::iterable& program, const py::sequence& bases, std::vector<std::string> names)
+      : owner_(std::move(backend)),
+        backend_(owner_.cast<CoreBackend&>()),
+        names_(std::move(names)),
+        held_(backend_.hold_program(program)) {
     for (const HeldProgram& part : held_) {
       programs_.push_back({part.recordings.data(), int32_t(part.recordings.size()), part.times});
       for (const Recording* recording : part.recordings) merge(needs_, recording->arenas);
@@ -184,14 +202,21 @@ class Prepared {
     if (index >= holders_.size() || holders_[index] == nullptr || needs_[index].written) return false;
     if (!holders_[index]->exchange(base, limit)) return false;
     found_[index] = holders_[index]->base();
-    renew(twins_[index], *backend_.backend, *holders_[index]);
+    if (twins_[index]) twins_[index]->rebind(found_[index]);
     objects_[index] = base;
     return true;
   }
 
-  void run(int32_t threads) {
+  // times: of each part, other than before; 0 makes everything ready and runs nothing.
+  void run(int32_t threads, const std::vector<int64_t>& times) {
     CHECK_ARG(threads >= 1, "run: expected at least 1 thread, got ", threads);
+    CHECK_ARG(times.empty() || times.size() == programs_.size(), "run: expected ", programs_.size(), " times, got ",
+              times.size());
     check_bases(needs_, found_, count_);
+    for (size_t i = 0; i < times.size(); ++i) {
+      CHECK_ARG(times[i] >= 0, "run: expected 0 times or more, got ", times[i]);
+      programs_[i].times = times[i];
+    }
     const py::gil_scoped_release release;
     std::vector<char*> addresses;
     for (size_t i = 0; i < found_.size(); ++i) {
@@ -205,20 +230,31 @@ class Prepared {
   }
 
  private:
-  void hold(size_t i, py::object object) {
-    if (i < needs_.size()) {
-      holders_[i].reset(), found_[i] = Base{};
-      if (needs_[i].used && !object.is_none()) {
-        holders_[i] = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
-        found_[i] = holders_[i]->base();
-        renew(twins_[i], *backend_.backend, *holders_[i]);
+  // All of it or nothing: what throws leaves the base that was held before.
+  void hold(size_t i, const py::object& object) {
+    std::unique_ptr<HeldBase> holder;
+    std::unique_ptr<Twin> twin;
+    if (i < needs_.size() && needs_[i].used && !object.is_none()) {
+      holder = std::make_unique<HeldBase>(object, int64_t(i), needs_[i].written, *backend_.backend);
+      const bool apart = holder->on_host() && !backend_.backend->on_host();
+      if (apart && !(twins_[i] && twins_[i]->rebind(holder->base()))) {
+        const std::string name = i < names_.size() ? names_[i] : message("base ", i);
+        twin = naming("run: " + name, [&] { return std::make_unique<Twin>(backend_.backend, holder->base()); });
+      } else if (apart) {
+        twin = std::move(twins_[i]);
       }
     }
-    objects_[i] = std::move(object);
+    if (i < needs_.size()) {
+      found_[i] = holder ? holder->base() : Base{};
+      twins_[i] = std::move(twin);
+    }
+    holders_[i] = std::move(holder);
+    objects_[i] = object;
   }
 
   py::object owner_;
   CoreBackend& backend_;
+  std::vector<std::string> names_;  // of the bases, for messages
   std::vector<HeldProgram> held_;
   std::vector<Program> programs_;
   std::vector<ArenaNeed> needs_;
@@ -228,6 +264,25 @@ class Prepared {
   std::vector<std::unique_ptr<Twin>> twins_;  // of host memory, where the backend is not on the host
   std::vector<Base> found_;
 };
+
+int64_t checked_bytes(const char* who, int64_t bytes) {
+  CHECK_ARG(bytes >= 0, who, ": expected 0 bytes or more, got ", bytes);
+  return bytes;
+}
+
+std::unique_ptr<HeldFeed> feed_of(const CoreBackend& b, int64_t bytes) {
+  return std::make_unique<HeldFeed>(b.backend, b.door("feed"), checked_bytes("feed", bytes));
+}
+
+// Somebody's memory, which has to lie on the device from its first byte to its last.
+std::unique_ptr<Arena> borrow(const CoreBackend& b, uintptr_t address, int64_t bytes) {
+  char* first = reinterpret_cast<char*>(address);
+  const int holder = b.door("borrow").holder(first);
+  CHECK_ARG(bytes > 0, "borrow: expected 1 byte or more, got ", bytes);
+  CHECK_ARG(holder == b.door("borrow").number() && b.door("borrow").holder(first + bytes - 1) == holder,
+            "borrow: expected ", bytes, " bytes of ", b.name, ", got ", bytes, " at ", static_cast<void*>(first));
+  return std::make_unique<Arena>(b.backend, first, bytes, nullptr);
+}
 
 py::dict formulas(const Formula* list, int32_t count, bool flag) {
   py::dict dict;
@@ -240,17 +295,40 @@ py::dict formulas(const Formula* list, int32_t count, bool flag) {
 
 void bind_backend(py::module_& m) {
   bind_class<Arena>(m, "Arena", py::buffer_protocol())
-      .def_property_readonly("nbytes", [](const Arena& arena) { return arena.bytes; })
-      .def_property_readonly("address", [](const Arena& arena) { return reinterpret_cast<uintptr_t>(arena.memory); })
+      .def_property_readonly("nbytes", [](const Arena& arena) { return arena.memory->bytes; })
+      .def_property_readonly("address",
+                             [](const Arena& arena) { return reinterpret_cast<uintptr_t>(arena.memory->address); })
 #if PY_VERSION_HEX < 0x030c0000  // later ones add it themselves
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
-      .def("write", &write_arena, "data"_a)
-      .def("read", &read_arena, "into"_a)
+      .def("part", &part_of, "offset"_a, "bytes"_a)
+      .def("dlpack", &give_dlpack, "shape"_a, "type"_a, "device"_a, "versioned"_a)
+      .def("write", &write_arena, "data"_a, "offset"_a = 0)
+      .def("read", &read_arena, "into"_a, "offset"_a = 0)
       .def_buffer([](Arena& arena) {
-        if (!arena.backend->on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
-        return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory), arena.bytes);
+        if (!arena.backend().on_host()) throw py::buffer_error("Arena: expected one of the host, got one of a device");
+        return py::buffer_info(reinterpret_cast<uint8_t*>(arena.memory->address), arena.memory->bytes);
       });
+  bind_class<HeldFeed>(m, "Feed", py::buffer_protocol())
+#if PY_VERSION_HEX < 0x030c0000
+      .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
+#endif
+      .def_property_readonly("arena", [](const HeldFeed& held) { return Arena(held.memory); })
+      .def("send", &HeldFeed::send, "bytes"_a, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "settle", [](HeldFeed& held) { held.feed->settle(); }, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "expect", [](HeldFeed& held) { held.feed->expect(); }, py::call_guard<py::gil_scoped_release>())
+      .def_buffer([](HeldFeed& held) {
+        return py::buffer_info(reinterpret_cast<uint8_t*>(held.feed->host()), held.memory->bytes);
+      });
+  bind_class<Taken>(m, "Taken")
+      .def(py::init<const py::object&>(), "capsule"_a)
+      .def_property_readonly("address", &Taken::address)
+      .def_property_readonly("device", &Taken::device)
+      .def_property_readonly("type", &Taken::type)
+      .def_property_readonly("shape", &Taken::shape)
+      .def_property_readonly("strides", &Taken::strides);
   bind_class<Recording>(m, "Recording")
       .def_property_readonly("sizes",
                              [](const Recording& r) {
@@ -305,34 +383,40 @@ void bind_backend(py::module_& m) {
           },
           "precision"_a, "m"_a, "n"_a, "k"_a)
       .def("record", &CoreBackend::record, "sections"_a)
+      .def_property_readonly("room", [](const CoreBackend& b) { return b.door("room").room(); })
+      .def_property_readonly("stream", [](const CoreBackend& b) { return b.door("stream").stream(); })
+      .def(
+          "follow", [](const CoreBackend& b, uintptr_t stream) { b.door("follow").follow(stream); }, "stream"_a)
+      .def(
+          "holder",
+          [](const CoreBackend& b, uintptr_t address) {
+            return b.door("holder").holder(reinterpret_cast<const char*>(address));
+          },
+          "address"_a)
+      .def("feed", &feed_of, "bytes"_a)
+      .def("borrow", &borrow, "address"_a, "bytes"_a)
       .def(
           "allocate",
           [](const CoreBackend& b, int64_t bytes) {
-            CHECK_ARG(bytes >= 0, "allocate: expected 0 bytes or more, got ", bytes);
-            try {
-              return std::make_unique<Arena>(b.backend, bytes);
-            } catch (const std::bad_alloc&) {
-              py::set_error(PyExc_MemoryError, message("allocate: no memory for ", bytes, " bytes").c_str());
-              throw py::error_already_set();
-            }
+            return std::make_unique<Arena>(b.backend, checked_bytes("allocate", bytes));
           },
           "bytes"_a)
       .def(
           "run",
           [](py::object self, const py::iterable& program, const py::sequence& bases, int32_t threads) {
-            Prepared(std::move(self), program, bases).run(threads);
+            Prepared(std::move(self), program, bases, {}).run(threads, {});
           },
           "program"_a, "bases"_a, "threads"_a = 1)
       .def(
           "prepare",
-          [](py::object self, const py::iterable& program, const py::sequence& bases) {
-            return std::make_unique<Prepared>(std::move(self), program, bases);
+          [](py::object self, const py::iterable& program, const py::sequence& bases, std::vector<std::string> names) {
+            return std::make_unique<Prepared>(std::move(self), program, bases, std::move(names));
           },
-          "program"_a, "bases"_a);
+          "program"_a, "bases"_a, "names"_a = py::tuple());
   bind_class<Prepared>(m, "Prepared")
       .def("set", &Prepared::set, "index"_a, "base"_a)
       .def("accept", &Prepared::accept, "index"_a, "base"_a, "limit"_a = 0)
-      .def("run", &Prepared::run, "threads"_a = 1);
+      .def("run", &Prepared::run, "threads"_a = 1, "times"_a = py::tuple());
 }
 
 // ---- the machine
@@ -348,8 +432,7 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-py::dict describe_cuda() {
-  const CudaInfo info = cuda_info();
+py::dict describe(const CudaInfo& info) {
   return py::dict("built"_a = info.built, "available"_a = info.absence.empty(), "architectures"_a = info.architectures,
                   "devices"_a = info.devices, "reason"_a = info.absence);
 }
@@ -394,10 +477,20 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   dlcore::bind_backend(m);
   m.def("cpu_info", &dlcore::cpu_info);
   m.def("all_finite", &dlcore::all_finite, "array"_a);
-  m.def("cuda_info", &dlcore::describe_cuda);
-  m.def("emulator_built", [] { return dlcore::emulated_backend() != nullptr; });
+  m.def("cuda_info", [] { return dlcore::describe(dlcore::cuda_info()); });
+  m.def("emulator_info", [] { return dlcore::describe(dlcore::emulator_info()); });
+  m.def("emulator_built", [] { return dlcore::emulator_info().built; });
   m.def("emulated_launches", &dlcore::emulated_launches);
   m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
+  m.def("emulator_count", &dlcore::emulator_count, "what"_a);
+  m.def("emulator_set", &dlcore::emulator_set, "what"_a, "value"_a);
+  m.def("emulator_stream", &dlcore::emulator_stream);
+  m.def(
+      "emulator_write",
+      [](uintptr_t stream, uintptr_t address, const py::bytes& bytes) {
+        dlcore::emulator_write(stream, address, bytes);
+      },
+      "stream"_a, "address"_a, "bytes"_a);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
   m.def("default_threads", &dlcore::default_threads);

@@ -6,36 +6,81 @@
 namespace dlcore {
 namespace {
 
-struct Arena {
-  Arena(std::shared_ptr<Backend> owner, int64_t size)
-      : backend(std::move(owner)), memory(backend->allocate(size)), bytes(size) {}
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { backend->release(memory, bytes); }
+// An allocation; or part of another, which it keeps; or what somebody else keeps and nobody here writes.
+struct Memory {
+  Memory(std::shared_ptr<Backend> backend_, int64_t bytes_)
+      : backend(std::move(backend_)), address(backend->allocate(bytes_)), bytes(bytes_), kind(own) {}
+  Memory(std::shared_ptr<Backend> backend_, char* address_, int64_t bytes_, std::shared_ptr<void> keeper_)
+      : backend(std::move(backend_)),
+        address(address_),
+        bytes(bytes_),
+        kind(keeper_ ? part : borrowed),
+        keeper(std::move(keeper_)) {}
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() {
+    if (kind == own) backend->release(address, bytes);
+  }
   std::shared_ptr<Backend> backend;
-  char* memory;
+  char* address;
   int64_t bytes;
+  enum { own, part, borrowed } kind;
+  std::shared_ptr<void> keeper;
 };
 
-// The bytes of an arena and of contiguous host memory of the same size.
-py::buffer_info same_bytes(const char* who, const Arena& arena, const py::buffer& host, bool writable) {
+// Memory as Python sees it; what is exported shares it, and may die later.
+struct Arena {
+  template <class... Given>
+  explicit Arena(const Given&... given) : memory(std::make_shared<Memory>(given...)) {}
+  explicit Arena(std::shared_ptr<Memory> shared) : memory(std::move(shared)) {}
+  const Backend& backend() const { return *memory->backend; }
+  std::shared_ptr<Memory> memory;
+};
+
+// A feed of a device, and its side of it as an arena.
+struct HeldFeed {
+  HeldFeed(std::shared_ptr<Backend> backend, const DeviceDoor& door, int64_t bytes)
+      : feed(door.feed(bytes)), memory(std::make_shared<Memory>(std::move(backend), feed->memory(), bytes, feed)) {}
+  void send(int64_t bytes) {
+    CHECK_ARG(bytes >= 0 && bytes <= memory->bytes, "Feed.send: expected at most ", memory->bytes, " bytes, got ",
+              bytes);
+    feed->send(bytes);
+  }
+  std::shared_ptr<Feed> feed;
+  std::shared_ptr<Memory> memory;
+};
+
+// Contiguous host memory that fits into the bytes of an arena from an offset on.
+py::buffer_info bytes_within(const char* who, const Arena& arena, int64_t offset, const py::buffer& host,
+                             bool writable) {
   py::buffer_info info = host.request(writable);
+  const int64_t bytes = info.size * info.itemsize, room = arena.memory->bytes;
   CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), who, ": expected a C-contiguous array, got strides");
-  CHECK_ARG(info.size * info.itemsize == arena.bytes, who, ": expected ", arena.bytes, " bytes, got ",
-            info.size * info.itemsize);
+  CHECK_ARG(offset >= 0 && offset <= room && bytes <= room - offset, who, ": expected at most ", room, " bytes, got ",
+            bytes, " at ", offset);
   return info;
 }
 
-void write_arena(Arena& arena, const py::buffer& data) {
-  const py::buffer_info info = same_bytes("Arena.write", arena, data, false);
-  const py::gil_scoped_release release;
-  arena.backend->copy(arena.memory, static_cast<const char*>(info.ptr), arena.bytes);
+std::unique_ptr<Arena> part_of(const Arena& arena, int64_t offset, int64_t bytes) {
+  const Memory& whole = *arena.memory;
+  CHECK_ARG(offset >= 0 && bytes >= 0 && offset <= whole.bytes && bytes <= whole.bytes - offset,
+            "Arena.part: expected bytes within ", whole.bytes, ", got ", bytes, " at ", offset);
+  const bool borrowed = whole.kind == Memory::borrowed;
+  return std::make_unique<Arena>(whole.backend, whole.address + offset, bytes,
+                                 borrowed ? nullptr : std::shared_ptr<void>(arena.memory));
 }
 
-void read_arena(const Arena& arena, const py::buffer& into) {
-  const py::buffer_info info = same_bytes("Arena.read", arena, into, true);
+void write_arena(Arena& arena, const py::buffer& data, int64_t offset) {
+  const py::buffer_info info = bytes_within("Arena.write", arena, offset, data, false);
   const py::gil_scoped_release release;
-  arena.backend->copy(static_cast<char*>(info.ptr), arena.memory, arena.bytes);
+  arena.memory->backend->copy(arena.memory->address + offset, static_cast<const char*>(info.ptr),
+                              info.size * info.itemsize);
+}
+
+void read_arena(const Arena& arena, const py::buffer& into, int64_t offset) {
+  const py::buffer_info info = bytes_within("Arena.read", arena, offset, into, true);
+  const py::gil_scoped_release release;
+  arena.memory->backend->copy(static_cast<char*>(info.ptr), arena.memory->address + offset, info.size * info.itemsize);
 }
 
 const char* type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
@@ -111,9 +156,10 @@ class HeldBase {
         message("run: expected a ", written ? "writable " : "", "buffer for base ", index, ", got ");
     if (py::isinstance<Arena>(object)) {
       const Arena& arena = object.cast<const Arena&>();
-      on_host_ = arena.backend->on_host();
-      if (!on_host_ && arena.backend.get() != &backend) throw py::type_error(who + "an arena of another device");
-      base_ = {arena.memory, 0, arena.bytes};
+      on_host_ = arena.backend().on_host();
+      if (!on_host_ && &arena.backend() != &backend) throw py::type_error(who + "an arena of another device");
+      if (written && arena.memory->kind == Memory::borrowed) throw std::invalid_argument(who + "borrowed memory");
+      base_ = {arena.memory->address, 0, arena.memory->bytes};
     } else if (PyObject_CheckBuffer(object.ptr())) {
       hold_buffer(object, who, written);
     } else if (py::hasattr(object, "__array_interface__")) {
@@ -172,35 +218,22 @@ class HeldBase {
 // A twin on the device of host memory that a run reads and writes.
 class Twin {
  public:
-  Twin(Backend& backend, const Base& host) : backend_(backend), host_(host), bytes_(host.high - host.low) {
-    memory_ = backend_.allocate(bytes_);
-  }
-  Twin(const Twin&) = delete;
-  Twin& operator=(const Twin&) = delete;
-  ~Twin() { backend_.release(memory_, bytes_); }
+  Twin(std::shared_ptr<Backend> backend, const Base& host)
+      : memory_(std::move(backend), host.high - host.low), host_(host) {}
   // Of other host memory of the same size: true, if it is.
   bool rebind(const Base& host) {
     if (host.low != host_.low || host.high != host_.high) return false;
     host_ = host;
     return true;
   }
-  char* address() const { return memory_ - host_.low; }
-  void bring() { backend_.copy(memory_, host_.address + host_.low, bytes_); }
-  void take_back() { backend_.copy(host_.address + host_.low, memory_, bytes_); }
+  char* address() const { return memory_.address - host_.low; }
+  void bring() { memory_.backend->put(memory_.address, host_.address + host_.low, memory_.bytes); }
+  void take_back() { memory_.backend->copy(host_.address + host_.low, memory_.address, memory_.bytes); }
 
  private:
-  Backend& backend_;
+  Memory memory_;
   Base host_;
-  int64_t bytes_;
-  char* memory_;
 };
-
-// The twin that a base needs, if any; one of the same size serves again.
-void renew(std::unique_ptr<Twin>& twin, Backend& backend, const HeldBase& held) {
-  const bool needed = held.on_host() && !backend.on_host();
-  if (!needed || (twin && !twin->rebind(held.base()))) twin.reset();
-  if (needed && !twin) twin = std::make_unique<Twin>(backend, held.base());
-}
 
 }  // namespace
 }  // namespace dlcore

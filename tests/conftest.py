@@ -7,6 +7,7 @@ import pytest
 
 import instructions
 from dlcore import _core
+from dlcore import backend as backends
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -74,6 +75,24 @@ def device(request):
 def other_device(request):
     """A device that is not the CPU."""
     return request.param
+
+
+@pytest.fixture
+def second_device(other_device):
+    """Another device of the same kind."""
+    if len(backends.INFO[other_device]()["devices"]) < 2:
+        pytest.skip("one device only")
+    return f"{other_device}:1"
+
+
+@pytest.fixture
+def emulator():
+    """The hooks of the emulator, set back at the end."""
+    if not _core.emulator_built():
+        pytest.skip("built without the emulator")
+    yield _core
+    for what, value in (("limit", 2**40), ("device", 0), ("allocations", -1), ("launches", -1)):
+        _core.emulator_set(what, value)
 
 
 @pytest.fixture(params=[1, 2])

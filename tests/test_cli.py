@@ -175,6 +175,7 @@ def test_info_refuses_an_instruction_set_that_is_not_there():
         ("train absent.csv --task regresion", "did you mean 'regression'?"),
         ("train absent.csv --precision bf61", "expected --precision to be one of float32, bf16x3, bf16, got 'bf61'; did you"),
         ("train absent.csv --device gpu", "expected --device to be one of auto, cpu, cuda, got 'gpu'"),
+        ("train absent.csv --device cuda:x", "expected --device to be one of auto, cpu, cuda, got 'cuda:x'"),
         ("train absent.csv --json=1", "expected --json without a value, got '1'"),
         ("train absent.csv --batch-size 1 --batch-norm", "expected --batch-size of at least 2 with --batch-norm, got 1"),
         ("train digits --batch-size 1295", "expected --batch-size of at most 1294, the training rows, got 1295"),

@@ -120,3 +120,54 @@ assert np.float32(1e-40) * np.float32(0.5) > 0  # no flush to zero
 """
     result = program(source)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+DEVICE_FORK = """
+import os, signal, threading, warnings
+import numpy as np
+import dlcore as dl
+warnings.simplefilter("ignore", DeprecationWarning)
+x = np.ones((8, 4), np.float32)
+nets = [dl.Net([dl.Linear(4, 3)], seed=0, device=d) for d in ("emulated", "cpu")]
+trained = dl.Net([dl.Linear(4, 3)], device="emulated")
+step = trained.compile(dl.MeanSquaredError(), dl.SGD(0.1), 8)
+step(x, np.ones((8, 3)))
+want = [net.predict(x) for net in nets]
+busy = True
+def work():
+    while busy:
+        trained.predict(x)
+worker = threading.Thread(target=work)
+worker.start()
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        calls = [
+            lambda: nets[0].predict(x), lambda: nets[0].to("cpu"), lambda: nets[0].evaluate(x, np.zeros(8, int)),
+            lambda: nets[1].to("emulated"), lambda: step(x, np.ones((8, 3))), lambda: trained.parameters,
+            lambda: dl.Net([dl.Linear(4, 3)], device="emulated:1"), lambda: nets[0].fit(x, np.zeros(8, int), verbose=0),
+        ]
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                text = f"began to use the GPU, got its fork {os.getpid()}; start processes by multiprocessing's spawn"
+                assert text in str(error), error
+            else:
+                raise AssertionError("expected an error")
+        assert (nets[1].predict(x) == want[1]).all()
+        del nets, trained, step, calls, call
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+busy = False
+worker.join()
+assert (nets[0].predict(x) == want[0]).all()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+def test_fork_of_a_process_that_used_a_device_says_so():
+    result = program(DEVICE_FORK)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")

@@ -5,6 +5,6 @@
 namespace dlcore {
 
 CudaInfo cuda_info() { return {false, "built without CUDA", {}, {}}; }
-Backend* cuda_backend() { return nullptr; }
+DeviceDoor* cuda_backend(int) { return nullptr; }
 
 }  // namespace dlcore

@@ -4,8 +4,8 @@
 #include "backend.h"
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
-#include <new>
 #include <stdexcept>
 
 #include "../check.h"
@@ -17,7 +17,7 @@ DLCORE_BEGIN
 
 namespace {
 
-std::mutex device_mutex;
+typedef std::lock_guard<std::mutex> Lock;
 
 constexpr int32_t MEMBER_LIMIT = 65535;  // of a grid's second dimension
 
@@ -48,7 +48,7 @@ void set_address(View& view, char* const* bases) {
 
 class Bound : public Attachment {
  public:
-  explicit Bound(const Recording& recording) : recording_(recording) {
+  Bound(const Recording& recording, int device) : recording_(recording), device_(device) {
     for (size_t i = 0; i < recording.owned.size(); ++i) {
       const OwnedInstruction& owned = recording.owned[i];
       std::vector<View> views = owned.operands;
@@ -56,8 +56,7 @@ class Bound : public Attachment {
       views.push_back(needed ? owned.scratch : absent_view());
       parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, owned.numbers)});
     }
-    memory_ = device_allocate(int64_t(original_.size()));
-    if (memory_ == nullptr) throw std::bad_alloc();
+    memory_ = naming("run: instructions", [&] { return device_allocate(int64_t(original_.size())); });
     for (size_t i = 0; i < parts_.size(); ++i) {
       const Planned& planned = recording.planned[i];
       Instruction device = planned.instruction;
@@ -68,13 +67,21 @@ class Bound : public Attachment {
     }
   }
   ~Bound() override {
-    if (graph_ != nullptr) device_drop(graph_);
-    device_release(memory_);
+    if (graph_ != nullptr) device_drop(device_, graph_);
+    device_release(device_, memory_);
   }
 
   void bind(char* const* bases) {
+    if (!is_single() && graph_ == nullptr) {
+      graph_ = naming("run: instructions", [&] { return device_capture(&launch_of, this); });
+    }
     std::vector<char*> found(bases, bases + recording_.arenas.size());
     if (found == bases_) return;
+    for (size_t i = 0; i < found.size(); ++i) {
+      const int holder = recording_.arenas[i].used ? device_of(found[i]) : device_;
+      CHECK_ARG(holder == device_, "run: expected base ", i, " on device ", device_, ", got one on ",
+                holder < 0 ? "the host" : message("device ", holder));
+    }
     std::vector<char> image = original_;
     for (const Parts& parts : parts_) address(image.data(), parts, bases);
     device_copy(memory_, image.data(), int64_t(image.size()));
@@ -83,13 +90,14 @@ class Bound : public Attachment {
 
   // A single instruction is launched alone: what fails has a name then.
   void run() {
-    if (recording_.steps.size() > 1 && graph_ == nullptr) graph_ = device_capture(&launch_of, this);
-    if (graph_ != nullptr) return device_replay(graph_);
+    if (!is_single()) return device_replay(graph_);
     launch();
-    if (recording_.steps.size() == 1) named(recording_.steps[0], [] { device_wait(); });
+    named(recording_.steps.back(), [] { device_wait(); });
   }
 
  private:
+  bool is_single() const { return recording_.owned.size() == 1; }
+
   static void launch_of(void* bound) { static_cast<Bound*>(bound)->launch(); }
 
   void launch() {
@@ -125,6 +133,7 @@ class Bound : public Attachment {
   }
 
   const Recording& recording_;
+  int device_;
   std::vector<char> original_;
   std::vector<Parts> parts_;
   std::vector<Launch> launches_;
@@ -133,23 +142,73 @@ class Bound : public Attachment {
   Graph* graph_ = nullptr;
 };
 
+class PinnedFeed : public Feed {
+ public:
+  PinnedFeed(int device, int64_t bytes) : device_(device) {
+    const OnDevice here(device_);
+    const Lock lock(device_mutex());
+    try {
+      host_ = naming("pinned", [&] { return device_pin(bytes); });
+      memory_ = device_allocate(bytes);
+      sent_ = device_sender();
+      device_wait();  // for the zeros: copies run on a stream of their own
+    } catch (...) {
+      free();
+      throw;
+    }
+  }
+  ~PinnedFeed() override { free(); }
+  char* host() const override { return host_; }
+  char* memory() const override { return memory_; }
+  void send(int64_t bytes) override {
+    const OnDevice here(device_);
+    device_send(memory_, host_, bytes, sent_);
+  }
+  void settle() override {
+    const OnDevice here(device_);
+    device_settle(sent_);
+  }
+  void expect() override {
+    const OnDevice here(device_);
+    const Lock lock(device_mutex());
+    device_expect(sent_);
+  }
+
+ private:
+  void free() {
+    if (sent_ != nullptr) device_drop(device_, sent_);
+    if (memory_ != nullptr) device_release(device_, memory_);
+    if (host_ != nullptr) device_unpin(device_, host_);
+  }
+
+  int device_;
+  char *host_ = nullptr, *memory_ = nullptr;
+  Sent* sent_ = nullptr;
+};
+
 }  // namespace
 
 const Traits& DeviceBackend::traits() const { return cuda::DLCORE_ISA::traits; }
 
 char* DeviceBackend::allocate(int64_t bytes) {
-  const std::lock_guard<std::mutex> lock(device_mutex);
-  char* memory = device_allocate(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
+  const OnDevice here(device_);
+  const Lock lock(device_mutex());
+  return device_allocate(bytes);
 }
 
-void DeviceBackend::release(char* memory, int64_t) { device_release(memory); }
+void DeviceBackend::release(char* memory, int64_t) { device_release(device_, memory); }
 
 void DeviceBackend::copy(char* to, const char* from, int64_t bytes) {
-  const std::lock_guard<std::mutex> lock(device_mutex);
+  const OnDevice here(device_);
+  const Lock lock(device_mutex());
   device_copy(to, from, bytes);
   device_wait();
+}
+
+void DeviceBackend::put(char* to, const char* from, int64_t bytes) {
+  const OnDevice here(device_);
+  const Lock lock(device_mutex());
+  device_copy(to, from, bytes);
 }
 
 int64_t DeviceBackend::scratch(const Instruction& instruction) const {
@@ -171,25 +230,65 @@ Recording* DeviceBackend::record(const Section* sections, int32_t count) {
     CHECK_ARG(planned.footprint.members <= MEMBER_LIMIT, "record: expected at most ", MEMBER_LIMIT, " members, got ",
               planned.footprint.members);
   }
+  recording->home = this;
   return recording.release();
 }
 
+// Everything is bound before anything runs: where there is no memory for it, nothing has changed.
 void DeviceBackend::run(const Program* programs, int32_t count, char* const* bases, int32_t threads) {
-  const std::lock_guard<std::mutex> lock(device_mutex);
+  const OnDevice here(device_);
+  const Lock lock(device_mutex());
   device_order(uint64_t(threads - 1));
+  for (int32_t p = 0; p < count; ++p) {
+    for (int32_t r = 0; r < programs[p].count; ++r) {
+      const Recording& recording = *programs[p].recordings[r];
+      if (recording.attachment == nullptr) recording.attachment = std::make_unique<Bound>(recording, device_);
+      static_cast<Bound&>(*recording.attachment).bind(bases);
+    }
+  }
   for (int32_t p = 0; p < count; ++p) {
     for (int64_t time = 0; time < programs[p].times; ++time) {
       for (int32_t r = 0; r < programs[p].count; ++r) {
         const Recording& recording = *programs[p].recordings[r];
-        if (recording.attachment == nullptr) recording.attachment = std::make_unique<Bound>(recording);
-        Bound& bound = static_cast<Bound&>(*recording.attachment);
-        bound.bind(bases);
-        bound.run();
+        static_cast<Bound&>(*recording.attachment).run();
         for (const Step& step : recording.steps) recording.calls += step.calls, recording.bytes += step.bytes;
       }
     }
   }
   device_wait();
+}
+
+int64_t DeviceBackend::room() const {
+  const OnDevice here(device_);
+  return device_room().free;
+}
+
+int DeviceBackend::holder(const char* memory) const {
+  const OnDevice here(device_);
+  return device_of(memory);
+}
+
+uintptr_t DeviceBackend::stream() const {
+  const OnDevice here(device_);
+  return device_stream();
+}
+
+void DeviceBackend::follow(uintptr_t the_stream) const {
+  const OnDevice here(device_);
+  const Lock lock(device_mutex());
+  device_follow(the_stream);
+}
+
+Feed* DeviceBackend::feed(int64_t bytes) const { return new PinnedFeed(device_, bytes); }
+
+DeviceBackend* backend_on(int device) {
+  static std::mutex mutex;
+  static std::vector<std::unique_ptr<DeviceBackend>> backends;
+  if (!device_absence().empty()) return nullptr;
+  const Lock lock(mutex);
+  const int count = int(device_names().size());
+  while (int(backends.size()) < count) backends.push_back(std::make_unique<DeviceBackend>(int(backends.size())));
+  return device >= 0 && device < count ? backends[size_t(device)].get() : nullptr;
 }
 
 DLCORE_END

@@ -2,38 +2,69 @@
 // The CUDA runtime, linked statically; the driver is looked up by it at run time, so a machine without one loads this.
 #include "device.h"
 
-#include <cuda_runtime.h>
 #include <unistd.h>
 
-#include <stdexcept>
+#include <atomic>
+#include <memory>
 
 #include "../check.h"
+#ifdef DLCORE_EMULATOR
+#include "emulator/runtime.h"
+#else
+#include <cuda_runtime.h>
+#endif
 
 DLCORE_BEGIN
 
-// A fork inherits a context that it cannot use.
-static void check_process() {
-  static const pid_t owner = getpid();
-  if (owner == getpid()) return;
-  throw std::runtime_error(message("cuda: expected process ", owner, ", which began to use the GPU, got its fork ",
-                                   getpid(), "; start processes by multiprocessing's spawn"));
+// A fork inherits a driver that it cannot use.
+static std::atomic<pid_t> owner{0};  // that first used a device
+
+static bool is_fork() { return owner != 0 && owner != getpid(); }
+
+static std::string fork_text() {
+  return message("expected process ", owner, ", which began to use the GPU, got its fork ", getpid(),
+                 "; start processes by multiprocessing's spawn");
 }
 
-static void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(message("cuda: ", what, ": ", cudaGetErrorString(error)));
+static void check(cudaError_t error, const char* what, const std::string& wanted = "more") {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // forgets it
+  if (error != cudaErrorMemoryAllocation) {
+    throw std::runtime_error(message("cuda: ", what, ": ", cudaGetErrorString(error)));
+  }
+  const Room room = device_room();
+  throw NoMemory(message(what, ": expected ", wanted, " memory, got ", bytes_text(room.free), " of ",
+                         bytes_text(room.total), " free"));
 }
 
-static cudaStream_t stream() {
-  static cudaStream_t made = [] {
-    cudaStream_t created = nullptr;
-    check(cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking), "a stream");
-    return created;
-  }();
-  check_process();
-  return made;
+static int current() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+struct Device {
+  std::mutex mutex;
+  std::once_flag once;
+  cudaStream_t work = nullptr, copies = nullptr;
+};
+
+static Device& here() {
+  constexpr int MOST = 64;
+  static Device devices[MOST];
+  const int index = current();
+  if (index >= MOST) throw std::runtime_error(message("cuda: expected a device below ", MOST, ", got ", index));
+  Device& device = devices[index];
+  std::call_once(device.once, [&] {
+    for (cudaStream_t* stream : {&device.work, &device.copies}) {
+      if (*stream == nullptr) check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    }
+  });
+  return device;
 }
 
 std::string device_absence() {
+  if (is_fork()) return fork_text();
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   int driver = 0;
@@ -41,50 +72,70 @@ std::string device_absence() {
     return "no NVIDIA driver found";
   }
   if (error != cudaSuccess) return cudaGetErrorString(error);
-  return count > 0 ? "" : "no GPU found";
+  if (count == 0) return "no GPU found";
+  owner = getpid();
+  return "";
 }
 
 std::vector<std::string> device_names() {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess) return {};
+  if (is_fork() || cudaGetDeviceCount(&count) != cudaSuccess) return {};
   std::vector<std::string> names;
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties;
-    if (cudaGetDeviceProperties(&properties, i) == cudaSuccess) names.push_back(properties.name);
+    check(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
+    names.push_back(properties.name);
   }
   return names;
 }
 
+OnDevice::OnDevice(int device) : device_(device) {
+  if (is_fork()) throw std::runtime_error("cuda: " + fork_text());
+  owner = getpid();
+  before_ = current();
+  if (before_ != device) check(cudaSetDevice(device), "cudaSetDevice");
+}
+
+OnDevice::~OnDevice() {
+  if (before_ != device_) cudaSetDevice(before_);
+}
+
+std::mutex& device_mutex() { return here().mutex; }
+
 char* device_allocate(int64_t bytes) {
   void* memory = nullptr;
-  cudaStream_t on = stream();
-  const cudaError_t error = cudaMalloc(&memory, size_t(bytes > 0 ? bytes : 1));
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // forgets it
-    return nullptr;
-  }
-  check(error, "cudaMalloc");
-  check(cudaMemsetAsync(memory, 0, size_t(bytes), on), "cudaMemsetAsync");
+  const cudaStream_t on = here().work;
+  check(cudaMalloc(&memory, size_t(bytes > 0 ? bytes : 1)), "cudaMalloc", bytes_text(bytes) + " of");
+  const cudaError_t error = cudaMemsetAsync(memory, 0, size_t(bytes), on);
+  if (error != cudaSuccess) cudaFree(memory);
+  check(error, "cudaMemsetAsync");
   return static_cast<char*>(memory);
 }
 
-// Also at the end of the process, when the runtime may be gone, and in a fork, whose memory it is not.
-void device_release(char* memory) { cudaFree(memory); }
-
 void device_copy(char* to, const char* from, int64_t bytes) {
-  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDefault, stream()), "cudaMemcpyAsync");
+  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDefault, here().work), "cudaMemcpyAsync");
 }
 
-std::string device_room() {
+Room device_room() {
   size_t free = 0, total = 0;
-  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return "room unknown";
-  return message(double(free / 10000000) / 100, " of ", double(total / 10000000) / 100, " GB free");
+  cudaMemGetInfo(&free, &total);
+  return {int64_t(free), int64_t(total)};
+}
+
+int device_of(const char* memory) {
+  cudaPointerAttributes about{};
+  if (cudaPointerGetAttributes(&about, memory) != cudaSuccess) {
+    cudaGetLastError();
+    return -1;
+  }
+  if (about.type == cudaMemoryTypeManaged) return current();
+  return about.type == cudaMemoryTypeDevice ? about.device : -1;
 }
 
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,
                    size_t shared_bytes) {
   const dim3 grid{unsigned(blocks), unsigned(members), 1}, block{unsigned(threads), 1, 1};
-  check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream()), "cudaLaunchKernel");
+  check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, here().work), "cudaLaunchKernel");
 }
 
 struct Graph {
@@ -94,29 +145,98 @@ struct Graph {
 Graph* device_capture(void (*body)(void*), void* argument) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  const cudaStream_t on = here().work;
+  check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   try {
     body(argument);
   } catch (...) {
-    cudaStreamEndCapture(stream(), &graph);
+    cudaStreamEndCapture(on, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
     throw;
   }
-  check(cudaStreamEndCapture(stream(), &graph), "cudaStreamEndCapture");
+  check(cudaStreamEndCapture(on, &graph), "cudaStreamEndCapture");
   const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
   cudaGraphDestroy(graph);
   check(error, "cudaGraphInstantiate");
   return new Graph{executable};
 }
 
-void device_replay(Graph* graph) { check(cudaGraphLaunch(graph->executable, stream()), "cudaGraphLaunch"); }
+void device_replay(Graph* graph) { check(cudaGraphLaunch(graph->executable, here().work), "cudaGraphLaunch"); }
 
-void device_drop(Graph* graph) {
-  cudaGraphExecDestroy(graph->executable);
+char* device_pin(int64_t bytes) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, size_t(bytes > 0 ? bytes : 1), cudaHostAllocDefault), "cudaHostAlloc",
+        bytes_text(bytes) + " of");
+  return static_cast<char*>(memory);
+}
+
+struct Sent {
+  cudaEvent_t event;
+};
+
+static cudaEvent_t make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  return event;
+}
+
+Sent* device_sender() { return new Sent{make_event()}; }
+
+void device_send(char* to, const char* pinned, int64_t bytes, Sent* sent) {
+  const cudaStream_t on = here().copies;
+  check(cudaMemcpyAsync(to, pinned, size_t(bytes), cudaMemcpyDefault, on), "cudaMemcpyAsync");
+  check(cudaEventRecord(sent->event, on), "cudaEventRecord");
+}
+
+void device_expect(Sent* sent) { check(cudaStreamWaitEvent(here().work, sent->event, 0), "cudaStreamWaitEvent"); }
+void device_settle(Sent* sent) { check(cudaEventSynchronize(sent->event), "cudaEventSynchronize"); }
+
+uintptr_t device_stream() { return reinterpret_cast<uintptr_t>(here().work); }
+
+void device_follow(uintptr_t the_stream) {
+  const cudaEvent_t event = make_event();
+  cudaError_t error = cudaEventRecord(event, reinterpret_cast<cudaStream_t>(the_stream));
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(here().work, event, 0);
+  cudaEventDestroy(event);
+  check(error, "the stream of an array");
+}
+
+void device_order(uint64_t schedule) {
+#ifdef DLCORE_EMULATOR
+  emulator::set_order(schedule);
+#else
+  (void)schedule;
+#endif
+}
+
+void device_wait() { check(cudaStreamSynchronize(here().work), "cudaStreamSynchronize"); }
+
+template <class Work>
+static void quietly(int device, Work work) {
+  if (is_fork()) return;
+  int before = 0;
+  if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(device) != cudaSuccess) return;
+  work();
+  cudaSetDevice(before);
+  cudaGetLastError();
+}
+
+void device_release(int device, char* memory) {
+  quietly(device, [&] { cudaFree(memory); });
+}
+
+void device_unpin(int device, char* memory) {
+  quietly(device, [&] { cudaFreeHost(memory); });
+}
+
+void device_drop(int device, Graph* graph) {
+  quietly(device, [&] { cudaGraphExecDestroy(graph->executable); });
   delete graph;
 }
 
-void device_order(uint64_t) {}
-void device_wait() { check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+void device_drop(int device, Sent* sent) {
+  quietly(device, [&] { cudaEventSynchronize(sent->event), cudaEventDestroy(sent->event); });
+  delete sent;
+}
 
 DLCORE_END

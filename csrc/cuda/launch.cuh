@@ -2,6 +2,8 @@
 // How kernels start, on a GPU and in the emulator, and how they reach their operands and shared memory.
 #pragma once
 #ifdef DLCORE_EMULATOR
+#include <functional>
+
 #include "emulator/simt.h"
 #else
 #include <cuda_runtime.h>
@@ -27,14 +29,13 @@ struct Same {
 template <class... More>
 void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, int64_t blocks, int threads,
                    size_t shared_bytes, typename Same<More>::type... more) {
+  Instruction device = launch.device;
 #ifdef DLCORE_EMULATOR
   emulator::count_launch(reinterpret_cast<const void*>(kernel));
-  auto body = [&] { kernel(launch.device, more...); };
-  emulator::run_grid(
-      {unsigned(blocks), unsigned(launch.members), 1}, unsigned(threads), shared_bytes,
-      [](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body);
+  std::function<void()> thread = [=] { kernel(device, more...); };
+  void* arguments[] = {&thread};
+  device_launch(nullptr, blocks, launch.members, threads, arguments, shared_bytes);
 #else
-  Instruction device = launch.device;
   void* arguments[] = {&device, &more...};
   device_launch(reinterpret_cast<const void*>(kernel), blocks, launch.members, threads, arguments, shared_bytes);
 #endif

@@ -20,10 +20,6 @@ CudaInfo cuda_info() {
   }
 }
 
-Backend* cuda_backend() {
-  if (!cuda::DLCORE_ISA::device_absence().empty()) return nullptr;
-  static cuda::DLCORE_ISA::DeviceBackend backend;
-  return &backend;
-}
+DeviceDoor* cuda_backend(int device) { return cuda::DLCORE_ISA::backend_on(device); }
 
 }  // namespace dlcore

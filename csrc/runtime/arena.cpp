@@ -7,9 +7,9 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "../backend.h"
+#include "../check.h"
 #include "machine.h"
 
 namespace dlcore {
@@ -19,11 +19,15 @@ constexpr int64_t HUGE_PAGE = 2 << 20;
 
 int64_t rounded(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+[[noreturn]] void refuse(int64_t bytes) {
+  throw NoMemory(message("expected ", bytes_text(bytes), ", got no more than ", bytes_text(memory_limit())));
+}
+
 // Maps a huge page too much and gives back both ends.
 char* map_huge(int64_t size) {
   const int64_t mapped = size + HUGE_PAGE;
   void* memory = mmap(nullptr, size_t(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
+  if (memory == MAP_FAILED) refuse(size);
   char* start = static_cast<char*>(memory);
   const int64_t head =
       rounded(int64_t(reinterpret_cast<intptr_t>(start)), HUGE_PAGE) - reinterpret_cast<intptr_t>(start);
@@ -38,11 +42,11 @@ char* map_huge(int64_t size) {
 }  // namespace
 
 char* allocate_memory(int64_t bytes) {
-  if (bytes < 0 || bytes > memory_limit()) throw std::bad_alloc();
+  if (bytes < 0 || bytes > memory_limit()) refuse(bytes);
   if (bytes >= HUGE_PAGE) return map_huge(rounded(bytes, HUGE_PAGE));
   const int64_t size = rounded(bytes > 0 ? bytes : 1, ALIGNMENT);
   void* memory = std::aligned_alloc(size_t(ALIGNMENT), size_t(size));
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) refuse(bytes);
   std::memset(memory, 0, size_t(size));
   return static_cast<char*>(memory);
 }

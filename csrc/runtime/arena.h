@@ -5,7 +5,7 @@
 
 namespace dlcore {
 
-// Throws std::bad_alloc when the machine cannot hold that many bytes; never returns nullptr.
+// Throws NoMemory when the machine cannot hold that many bytes; never returns nullptr.
 char* allocate_memory(int64_t bytes);
 void free_memory(char* memory, int64_t bytes);
 

@@ -57,6 +57,7 @@ struct Attachment {
 
 struct Recording {
   const Traits* traits = nullptr;
+  const Backend* home = nullptr;  // the device that it stays on; nullptr: the host
   std::vector<OwnedInstruction> owned;
   std::vector<Planned> planned;
   std::vector<Step> steps;

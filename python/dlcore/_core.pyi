@@ -16,7 +16,7 @@ class _CpuInfo(TypedDict):
     available: list[str]  # kernels that run here, the best last
     forced: str | None  # DLCORE_CPU at import
 
-class _CudaInfo(TypedDict):
+class _DeviceInfo(TypedDict):
     built: bool
     available: bool
     architectures: list[str]
@@ -176,13 +176,64 @@ class Arena:
     def nbytes(self) -> int: ...
     @property
     def address(self) -> int: ...
-    def write(self, data: Any) -> None:
-        """Fill it with the bytes of a C-contiguous array of its size."""
+    def part(self, offset: int, bytes: int) -> Arena:
+        """Some of its bytes, in the same memory, which lives as long as they do."""
 
-    def read(self, into: Any) -> None:
-        """Copy its bytes into a C-contiguous array of its size."""
+    def dlpack(self, shape: Sequence[int], type: tuple[int, int], device: tuple[int, int], versioned: bool) -> Any:
+        """A DLPack capsule of row-major numbers from its first byte on, of type (code, bits); the memory lives as long."""
+
+    def write(self, data: Any, offset: int = 0) -> None:
+        """Copy the bytes of a C-contiguous array to ``offset``."""
+
+    def read(self, into: Any, offset: int = 0) -> None:
+        """Fill a C-contiguous array with bytes from ``offset`` on."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Feed:
+    """Pinned memory of the host, with the buffer protocol, and as much on a device, which gets its bytes while kernels run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """TypeError: Backend.feed makes them."""
+
+    @property
+    def arena(self) -> Arena:
+        """The memory on the device."""
+
+    def send(self, bytes: int) -> None:
+        """Begin to copy so many bytes to the device; what is sent may not change before `settle`."""
+
+    def settle(self) -> None:
+        """Wait for what was sent."""
+
+    def expect(self) -> None:
+        """Let the next run wait for what was sent."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Taken:
+    """Somebody's DLPack tensor, given back when this dies."""
+
+    def __init__(self, capsule: Any) -> None:
+        """ValueError for what is no capsule, or one that nobody can read; it counts as used then."""
+
+    @property
+    def address(self) -> int:
+        """Of the first number, the byte offset included."""
+
+    @property
+    def device(self) -> tuple[int, int]: ...
+    @property
+    def type(self) -> tuple[int, int]:
+        """(code, bits)"""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...] | None:
+        """In elements; None: row major."""
 
 @final
 class Recording:
@@ -215,12 +266,12 @@ class Backend:
     """The kernels of one instruction set or device, and real type."""
 
     def __init__(self, isa: str = "", real: str = "float32") -> None:
-        """``isa`` "": that of DLCORE_CPU, else the best; also "cuda", and "emulated" where that is built. ``real``:
-        "float32" or, on the CPU, "float64". RuntimeError where the device is not available."""
+        """``isa`` "": that of DLCORE_CPU, else the best; also "cuda", "cuda:1" ..., and "emulated" where that is built.
+        ``real``: "float32" or, on the CPU, "float64". RuntimeError where the device is not available."""
 
     @property
     def name(self) -> str:
-        """ "cpu", "cuda" or "emulated"."""
+        """Of the device: "cpu", "cuda", "cuda:1"."""
 
     @property
     def isa(self) -> str: ...
@@ -263,6 +314,26 @@ class Backend:
     def record(self, sections: Iterable[_Section]) -> Recording:
         """Check the instructions and keep copies; ValueError for what could not run safely."""
 
+    @property
+    def room(self) -> int:
+        """Bytes of a device's memory that are free."""
+
+    @property
+    def stream(self) -> int:
+        """Handle of the stream on which a device runs everything."""
+
+    def follow(self, stream: int) -> None:
+        """Let the next run wait for what is on somebody's stream by now."""
+
+    def holder(self, address: int) -> int:
+        """Number of the device on which an address lies; -1: on none."""
+
+    def feed(self, bytes: int) -> Feed:
+        """Memory through which a device is fed; MemoryError where there is none."""
+
+    def borrow(self, address: int, bytes: int) -> Arena:
+        """Somebody's memory on a device, for runs that read it; ValueError where it does not lie there."""
+
     def allocate(self, bytes: int) -> Arena:
         """MemoryError where the machine has not that much."""
 
@@ -280,8 +351,10 @@ class Backend:
         running, it does not wait but uses one thread; the results have the same bits.
         """
 
-    def prepare(self, program: Iterable[tuple[Iterable[Recording], int]], bases: Sequence[Any]) -> Prepared:
-        """A program with its bases held, for many runs of the same."""
+    def prepare(
+        self, program: Iterable[tuple[Iterable[Recording], int]], bases: Sequence[Any], names: Sequence[str] = ()
+    ) -> Prepared:
+        """A program with its bases held, for many runs of the same. ``names`` of the bases are for messages."""
 
 @final
 class Prepared:
@@ -300,14 +373,16 @@ class Prepared:
         kind, not contiguous or not plain: nothing is done then.
         """
 
-    def run(self, threads: int = 1) -> None:
-        """As Backend.run; ValueError where a base is missing or too small."""
+    def run(self, threads: int = 1, times: Sequence[int] = ()) -> None:
+        """As Backend.run; ValueError where a base is missing or too small. ``times`` of each part, where it is not that of
+        before: 0 takes the memory that runs need, and runs nothing."""
 
 def cpu_info() -> _CpuInfo: ...
 def all_finite(array: Any) -> bool:
     """Is every number of a C-contiguous float32 or float64 array finite?"""
 
-def cuda_info() -> _CudaInfo: ...
+def cuda_info() -> _DeviceInfo: ...
+def emulator_info() -> _DeviceInfo: ...
 def emulator_built() -> bool:
     """Was this built with DLCORE_EMULATE?"""
 
@@ -316,6 +391,20 @@ def emulated_launches() -> dict[str, int]:
 
 def emulate_fault(fault: str, schedule: int) -> list[float]:
     """What a kernel with a planted fault makes under a schedule; RuntimeError where the emulator finds it."""
+
+def emulator_count(what: str) -> int:
+    """How many "allocations", "launches", "copies", "captures" or "replays" there were; bytes "used" of the current device;
+    the number of the current "device"."""
+
+def emulator_set(what: str, value: int) -> None:
+    """Set the "limit" of bytes of each device, the current "device", or which of the next "allocations" or "launches" is to
+    fail, from 0."""
+
+def emulator_stream() -> int:
+    """A stream of somebody else, on which nothing runs before somebody waits for it."""
+
+def emulator_write(stream: int, address: int, bytes: bytes) -> None:
+    """Put a copy of bytes to an address on such a stream."""
 
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""

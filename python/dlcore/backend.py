@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, wraps
 
 import numpy as np
 
@@ -59,21 +59,30 @@ def num_threads(threads: int | None = None) -> int:
     return _threads or _core.default_threads()
 
 
+INFO = {"cuda": _core.cuda_info, "emulated": _core.emulator_info}  # the second is for tests
+
+
 def select_device(device: str) -> str:
-    """The device to use: ``auto`` and ``cpu`` give the CPU; ``cuda`` must be available.
+    """The device to use: ``auto`` and ``cpu`` give the CPU, ``cuda`` the first GPU, ``cuda:1`` the second.
 
     Raises
     ------
+    ValueError
+        No name of a device.
     RuntimeError
-        CUDA asked for and not available; the message says why.
+        A device that is not there; the message says why, or how many there are.
     """
-    if device == "emulated" and _core.emulator_built():  # for tests
-        return device
-    one_of("device", device, ("auto", "cpu", "cuda"))
-    cuda = _core.cuda_info()
-    if device == "cuda" and not cuda["available"]:
-        raise RuntimeError(f"device: expected an available device, got 'cuda' ({cuda['reason']})")
-    return "cuda" if device == "cuda" else "cpu"
+    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    if kind not in INFO or bool(colon) != number.isdecimal() or (kind == "emulated" and not _core.emulator_built()):
+        one_of("device", device, ("auto", "cpu", "cuda"))
+        return "cpu"
+    about, who = INFO[kind](), "device: expected an available device"
+    if not about["available"]:
+        raise RuntimeError(f"{who}, got {device!r} ({about['reason']})")
+    count = len(about["devices"])
+    if int(number or 0) >= count:
+        raise RuntimeError(f"{who}, got {device!r} (there are {count}, {kind}:0 to {kind}:{count - 1})")
+    return f"{kind}:{int(number)}" if int(number or 0) else kind
 
 
 def allocate(count: int, dtype: str) -> np.ndarray:
@@ -82,22 +91,44 @@ def allocate(count: int, dtype: str) -> np.ndarray:
     return np.frombuffer(arena, dtype=dtype)[:count]
 
 
-def allocate_on(backend, name: str, size: int):
-    """Bytes where a backend's programs work on them: an array of the host, or an arena of the device."""
-    if backend.name == "cpu":
-        return allocate(size, "uint8")
+def releasing(method):
+    """The method; a MemoryError that it raises has no trace, which would hold on to what was allocated before."""
+
+    @wraps(method)
+    def call(*args, **options):
+        try:
+            return method(*args, **options)
+        except MemoryError as error:
+            text = str(error)
+        raise MemoryError(text)
+
+    return call
+
+
+def on_device(backend, name: str, make, size: int):
+    """``make(size)``; a MemoryError begins with the device and the name of what there is no memory for."""
     try:
-        return backend.allocate(size)
+        return make(size)
     except MemoryError as error:
         raise MemoryError(f"{backend.name}: {name}: {error}") from None
 
 
-def resident(backend, array: np.ndarray | None):
-    """A data set where a backend reads it fastest: copied to a device once, if it is C-contiguous."""
-    if backend.name == "cpu" or array is None or not array.flags.c_contiguous:
-        return array
-    arena = allocate_on(backend, "data", array.nbytes)
-    arena.write(array)
+def allocate_on(backend, name: str, size: int):
+    """Bytes where a backend's programs work on them: an array of the host, or an arena of the device."""
+    return allocate(size, "uint8") if backend.name == "cpu" else on_device(backend, name, backend.allocate, size)
+
+
+PIECE_BYTES = 64 << 20  # of a data set that are copied at once
+
+
+def resident(backend, name: str, array):
+    """An array where a backend reads it best: where it lies, or a C-contiguous copy on the device."""
+    if backend.name == "cpu" or not isinstance(array, np.ndarray):
+        return getattr(array, "arena", array)
+    arena, row_bytes = allocate_on(backend, name, array.nbytes), array.nbytes // len(array)
+    rows = max(1, PIECE_BYTES // row_bytes)
+    for first in range(0, len(array), rows):
+        arena.write(np.ascontiguousarray(array[first : first + rows]), first * row_bytes)
     return arena
 
 
@@ -106,14 +137,17 @@ class Memory:
     brought up to date when it is asked for, so that nothing is copied between the steps of a loop."""
 
     def __init__(self, backend, name: str, count: int, dtype: str):
-        self.name, self._array = name, allocate(count, dtype)
-        self.move(backend)
+        self.name, self._array, self._arena = name, allocate(count, dtype), None
+        self.move(self.room_on(backend))
 
-    def move(self, backend) -> None:
-        """Belong to another backend; the numbers stay."""
-        self._array = self.array if hasattr(self, "_arena") else self._array
-        self._arena = None if backend.name == "cpu" else allocate_on(backend, self.name, self._array.nbytes)
-        self._behind = "device"
+    def room_on(self, backend):
+        """What `move` takes: memory of another backend, if it has its own."""
+        return None if backend.name == "cpu" else allocate_on(backend, self.name, self._array.nbytes)
+
+    def move(self, arena) -> None:
+        """Take another place; the numbers stay."""
+        self._array = self.array
+        self._arena = arena
 
     @property
     def array(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import backend as backends
 from .arguments import finite_float, one_of, positive_int
+from .device_array import DeviceArray
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
@@ -20,7 +21,7 @@ from .plan.plan import TABLE_BYTES
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
-from .train.evaluation import forward, forward_again, metrics, r2
+from .train.evaluation import Evaluation, forward, forward_again, forward_on_device, r2
 from .train.history import History
 from .train.inputs import Rows
 from .train.loop import Loop
@@ -59,8 +60,8 @@ class Net:
         stay float32. Elsewhere, and where a product is too small to gain, they are float32 products. Where products are made
         from bf16 parts, denormal operands count as zero and infinite ones may give NaN. dtype float64 takes the default,
         and its products are float64.
-    device : {"auto", "cpu", "cuda"}
-        Where it runs (default auto).
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}
+        Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.
     threads : int, optional
         Default: `dlcore.num_threads()`.
 
@@ -171,17 +172,19 @@ class Net:
             self._local.scratch_size = size
         return self._local.scratch
 
+    @backends.releasing
     def to(self, device: str) -> Net:
         """Move to another device, with parameters and optimizer state; returns the net.
 
         Parameters
         ----------
-        device : {"auto", "cpu", "cuda"}
+        device : {"auto", "cpu", "cuda", "cuda:1", ...}
+            cuda is the first GPU, as cuda:0.
 
         Raises
         ------
-        RuntimeError
-            A device that is not available; the net stays where it is.
+        RuntimeError, MemoryError
+            A device that is not available, or has no memory for it; the net stays where it is.
 
         Examples
         --------
@@ -191,8 +194,10 @@ class Net:
         """
         device = backends.select_device(device)
         backend = backends.get(self.dtype, device)
-        for memory in (self.store.memory, *(self.training.memories() if self.training else ())):
-            memory.move(backend)
+        memories = (self.store.memory, *(self.training.memories() if self.training else ()))
+        places = [memory.room_on(backend) for memory in memories]
+        for memory, place in zip(memories, places):
+            memory.move(place)
         self.device, self.backend, self.plans, self._local = device, backend, Plans(), threading.local()
         return self
 
@@ -225,6 +230,7 @@ class Net:
         size = positive_int("compile: batch_size", batch_size)
         return Step(self.training, size, updates_per_epoch, fuse, record)
 
+    @backends.releasing
     def fit(
         self, x, y, *, loss: Loss | None = None, optimizer=None, epochs: int = 10, batch_size: int | None = None,
         validation=None, sample_weight=None, callbacks=(), shuffle: bool = True, accumulate: int = 1,
@@ -236,7 +242,8 @@ class Net:
         Parameters
         ----------
         x : array_like (rows, in_features)
-            Numbers of any dtype; converted while a batch is gathered, not copied.
+            Numbers of any dtype; converted while a batch is gathered, not copied. x, y and weights may lie on the net's
+            device, in arrays with ``__dlpack__`` or ``__cuda_array_interface__``.
         y : array_like
             Integer classes (rows,) or probabilities for cross-entropy, else reals (rows,) or (rows, out_features).
         loss : Loss, optional
@@ -272,6 +279,9 @@ class Net:
         ------
         ValueError, TypeError
             Shapes, dtypes, labels or numbers that do not fit; nothing has changed then.
+        MemoryError
+            A device has too little memory for parameters, optimizer and a batch; nothing has changed then. Data that take
+            more than half of what is free are streamed.
         """
         epochs = positive_int("fit: epochs", epochs)
         one_of("fit: monitor", monitor, MONITORS)
@@ -286,7 +296,7 @@ class Net:
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
             raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
-        self._prepare_training(loss, optimizer, accumulate)
+        training = self._training_of(loss, optimizer, accumulate)
         options = SimpleNamespace(
             epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), monitor=monitor, restore_best=restore_best,
             time_limit=time_limit,
@@ -294,20 +304,22 @@ class Net:
         if monitor == "validation_loss" and held is None:
             options.monitor = "loss"
         progress = [Progress()] if verbose else []
-        return Loop(self.training, rows, held, options).run(as_callbacks(callbacks) + progress)
+        loop = Loop(training, rows, held, options)  # takes all memory that it needs
+        self.training = training
+        return loop.run(as_callbacks(callbacks) + progress)
 
-    def _prepare_training(self, loss, optimizer, accumulate) -> None:
+    def _training_of(self, loss, optimizer, accumulate) -> Training:
         old = self.training
         if old is not None and optimizer is None:
             optimizer = old.optimizer
         optimizer = optimizer or Adam()
         same = old is not None and old.optimizer is optimizer and old.accumulate == accumulate
         if same and old.loss.key() == loss.key():
-            return
-        self.training = Training(self, loss, optimizer, accumulate)
+            return old
+        return Training(self, loss, optimizer, accumulate)
 
     def _default_loss(self, y) -> Loss:
-        integers = np.asarray(y).dtype.kind in "iub"
+        integers = inputs.viewed("fit: y", y, self.backend).dtype.kind in "iub"
         return SoftmaxCrossEntropy() if integers and self.out_features > 1 else MeanSquaredError()
 
     def _check_loss(self, loss) -> None:
@@ -315,10 +327,11 @@ class Net:
             raise TypeError(f"Net: expected a loss such as SoftmaxCrossEntropy(), got {loss!r}")
 
     def _rows(self, who, loss, x, y, weight, allow_nonfinite=False) -> Rows:
-        x = inputs.features(who, x, self.in_features, allow_nonfinite)
-        y = y if self.target_scaler is None else self.target_scaler.transform(y)
-        y = inputs.targets(who, loss, y, len(x), self.out_features, allow_nonfinite)
-        return Rows(x, y, inputs.weights(who, weight, len(x)))
+        x = inputs.features(who, x, self.in_features, allow_nonfinite, self.backend)
+        if self.target_scaler is not None:
+            y = self.target_scaler.transform(np.asarray(inputs.viewed(f"{who}: y", y, self.backend)))
+        y = inputs.targets(who, loss, y, len(x), self.out_features, allow_nonfinite, self.backend)
+        return Rows(x, y, inputs.weights(who, weight, len(x), self.backend))
 
     def _validation(self, rows: Rows, validation, loss, allow_nonfinite) -> tuple[Rows, Rows | None]:
         if validation is None:
@@ -333,26 +346,41 @@ class Net:
         if held >= len(rows):
             raise ValueError(f"fit: expected validation to leave rows for training, got {validation} of {len(rows)} rows")
         order = np.random.Generator(np.random.Philox(key=[self.seed, 1])).permutation(len(rows))
-        pick = lambda index: Rows(  # noqa: E731
-            rows.x[index], rows.y[index], None if rows.weight is None else rows.weight[index]
-        )
-        return pick(np.sort(order[held:])), pick(np.sort(order[:held]))
+        return rows.pick(np.sort(order[held:])), rows.pick(np.sort(order[:held]))
 
     # ------------------------------------------------------------------------------------------ using it
-    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
-        """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units)."""
+    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
+        """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units).
+
+        ``x`` may lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
+        there then, as a `DeviceArray`.
+        """
         y = forward_again(self, x)
         if y is None:
-            y = forward(self, inputs.features("predict", x, self.in_features, allow_nonfinite))
+            x = inputs.features("predict", x, self.in_features, allow_nonfinite, self.backend)
+            if isinstance(x, DeviceArray):
+                return forward_on_device(self, x, output=self._output_affine())
+            y = forward(self, x)
         return y if self.target_scaler is None else self.target_scaler.inverse(y)
 
-    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray:
-        """Class probabilities (rows, classes): the softmax of the outputs."""
+    def _output_affine(self):
+        """`target_scaler.inverse` as scale and shift of the outputs."""
+        if self.target_scaler is None:
+            return None
+        scale, shift = (
+            np.broadcast_to(v, self.out_features).astype(float) for v in (self.target_scaler.scale, self.target_scaler.shift)
+        )
+        return tuple((1 / scale).tolist()), tuple((-shift / scale).tolist())
+
+    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
+        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them."""
         y = forward_again(self, x, softmax=True)
         if y is None:
-            y = forward(self, inputs.features("predict_proba", x, self.in_features, allow_nonfinite), softmax=True)
+            x = inputs.features("predict_proba", x, self.in_features, allow_nonfinite, self.backend)
+            y = (forward_on_device if isinstance(x, DeviceArray) else forward)(self, x, softmax=True)
         return y
 
+    @backends.releasing
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
         """Loss and, for classification, accuracy; for regression r2. Evaluation mode.
 
@@ -364,11 +392,11 @@ class Net:
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
         rows = self._rows("evaluate", loss, x, y, sample_weight, allow_nonfinite)
-        return {**metrics(self, rows, loss), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
+        return {**Evaluation(self, rows, loss).run(), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
 
     def exact_statistics(self, x) -> None:
         """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""
-        exact_statistics(self, inputs.features("exact_statistics", x, self.in_features))
+        exact_statistics(self, inputs.features("exact_statistics", x, self.in_features, backend=self.backend))
 
     def plan(self, batch_size: int = 128, *, loss: Loss | None = None, optimizer=None, fuse=True, record=True):
         """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops."""

@@ -6,12 +6,19 @@
 
 namespace dlcore {
 
-Backend* emulated_backend() { return nullptr; }
-
 std::map<std::string, int64_t> emulated_launches() { return {}; }
 
-std::vector<float> emulate_fault(const std::string&, uint64_t) {
+[[noreturn]] static void refuse() {
   throw std::runtime_error("emulator: built without it; configure with DLCORE_EMULATE=ON");
 }
+
+CudaInfo emulator_info() { return {false, "built without the emulator", {}, {}}; }
+DeviceDoor* emulated_backend(int) { return nullptr; }
+
+std::vector<float> emulate_fault(const std::string&, uint64_t) { refuse(); }
+int64_t emulator_count(const std::string&) { refuse(); }
+void emulator_set(const std::string&, int64_t) { refuse(); }
+uintptr_t emulator_stream() { refuse(); }
+void emulator_write(uintptr_t, uintptr_t, const std::string&) { refuse(); }
 
 }  // namespace dlcore

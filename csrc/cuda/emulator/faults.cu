@@ -82,8 +82,10 @@ std::vector<float> emulate_fault(const std::string& fault, uint64_t schedule) {
       0, DType::f32, Layout::row_major, 1, int64_t(reinterpret_cast<intptr_t>(numbers.data())), 0, 1, COUNT, COUNT, 1};
   Launch launch = {nullptr, {}, 1};
   launch.device.operands = &view;
-  emulator::set_schedule(schedule);
+  const OnDevice here(0);
+  device_order(schedule);
   launch_kernel(found->second, launch, 1, COUNT, fault == "race" ? sizeof(float) : COUNT * sizeof(float));
+  device_wait();
   return std::vector<float>(result, result + COUNT);
 }
 

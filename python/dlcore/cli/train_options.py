@@ -10,9 +10,8 @@ from ..backend import PRECISIONS
 from ..defaults import ACTIVATIONS, INITS, OPTIMIZERS, PREPROCESS, SCHEDULES, Settings
 from . import config
 from .parser import DATA_DIR, JSON, THREADS, Option, Parser, UsageError, check_source
-from .values import boolean, integer, name_of, real, text, widths
+from .values import boolean, device, integer, name_of, real, text, widths
 
-DEVICES = ("auto", "cpu", "cuda")
 TASKS = ("classification", "regression")
 POSITIONALS = {"data": "digits (comes with dlcore), mnist, fashion-mnist, or a .csv, .csv.gz or .npz file"}
 
@@ -42,7 +41,7 @@ OPTIONS = [
     Option("seed", integer(0, 2**63 - 1), "of initial weights, validation part, order and dropout (default 0)", "S"),
     THREADS,
     Option("precision", name_of(PRECISIONS), f"of matrix products: {', '.join(PRECISIONS)} (default float32)", "NAME"),
-    Option("device", name_of(DEVICES), "auto (default), cpu or cuda", "DEVICE"),
+    Option("device", device, "auto (default), cpu, cuda, or cuda:1, the second GPU", "DEVICE"),
     Option("config", text, "options from a TOML file; the command line goes first", "FILE"),
     Option("out", text, "keep net.npz, config.json, log.csv and curves.png there", "DIR"),
     JSON,

@@ -84,6 +84,18 @@ def name_of(names: Iterable[str]) -> Callable[[Any], str]:
     return convert
 
 
+def device(value: Any) -> str:
+    """auto, cpu, cuda, or one of several GPUs.
+
+    >>> device("CPU"), device("cuda:1")
+    ('cpu', 'cuda:1')
+    """
+    kind, colon, number = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "cuda" and colon and number.isdecimal():
+        return f"cuda:{int(number)}"
+    return name_of(("auto", "cpu", "cuda"))(value)
+
+
 def widths(value: Any) -> tuple[int, ...]:
     """Layer widths: "512,256", [512, 256], or "none".
 

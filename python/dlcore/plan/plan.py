@@ -21,6 +21,24 @@ TABLE_OFFSETS = {"counters": 0, "metrics": 64, "grad_scale": 128}
 TABLE_BYTES = 192
 
 
+class Bound:
+    """A recorded plan over arenas that are held from run to run. Made with all the memory that its runs take."""
+
+    def __init__(self, plan: Plan, arenas: Mapping[str, object], program):
+        self.plan = plan
+        (call,) = plan.calls_of(program)
+        self._prepared = plan.prepare(call, arenas)
+        self.parts = len(call)
+        self._prepared.run(times=[0] * self.parts)
+
+    def run(self, arenas: Mapping[str, object], times, threads: int) -> None:
+        """Run the parts of the program so many times; arenas that are not given stay."""
+        for i, name in enumerate(self.plan.arenas):
+            if name in arenas:
+                self._prepared.set(i, arenas[name])
+        self._prepared.run(threads, times)
+
+
 @dataclass(frozen=True)
 class Segment:
     """Where a parameter lies in the parameter (and gradient) arena, in elements."""
@@ -65,7 +83,8 @@ class Plan:
         self.blocks = self._blocks(own, replay)
         self._offsets, self.scratch_bytes = place(self.blocks)
         self.instructions = {n: self._lower(n, own[n]) for _, s in self.sections for n in s.nodes}
-        self.recordings = {part: self._record(part, record) for part in self.parts}
+        self.recordings = {part: self._record((part,), record) for part in self.parts}
+        self._joined: dict[tuple, list] = {}
         self.arenas = tuple(self._lowering.arenas)
         self.calls = len(self.instructions)
         self.bytes = sum(map(instruction_bytes, self.instructions.values()))
@@ -77,13 +96,25 @@ class Plan:
         for call in self.calls_of(program):
             self._backend.run(call, bases, threads)
 
+    def prepare(self, call: list, arenas: Mapping[str, object]):
+        """One call bound to its arenas, for many runs."""
+        return self._backend.prepare(call, self.bases(arenas), self.arenas)
+
     def calls_of(self, program) -> list[list]:
         """What the backend is handed: one call with the whole program, or, unrecorded, one call a kernel."""
-        lists = [([r for part in parts for r in self.recordings[part]], times) for parts, times in program]
+        lists = [(self._recordings(parts), times) for parts, times in program]
         lists = [(recordings, times) for recordings, times in lists if recordings and times]
         if self._recorded:
             return [lists] if lists else []
         return [[([r], 1)] for recordings, times in lists for _ in range(times) for r in recordings]
+
+    def _recordings(self, parts: tuple) -> list:
+        """Of some parts in order; on a device one of them all, so that a step is one graph."""
+        if not self._recorded or self._backend.name == "cpu" or len(set(parts)) < len(parts):
+            return [r for part in parts for r in self.recordings[part]]
+        if parts not in self._joined:
+            self._joined[parts] = self._record(parts, True)
+        return self._joined[parts]
 
     def bases(self, arenas: Mapping[str, object]) -> list:
         """The buffers of this plan's arenas in the order of their ids."""
@@ -144,11 +175,11 @@ class Plan:
     def _lower(self, node: Node, scratch_bytes: int):
         return self._lowering.instruction(node, (self._offsets[node], scratch_bytes) if scratch_bytes else None)
 
-    def _record(self, part: str, record: bool) -> list:
+    def _record(self, parts: tuple, record: bool) -> list:
         sections = [
             ([self.instructions[n] for n in s.nodes], s.serial, s.block_rows, s.row_bytes)
-            for name, s in self.sections
-            if name == part
+            for part, s in self.sections
+            if part in parts
         ]
         if record:
             return [self._backend.record(sections)] if sections else []

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .. import _core, ops
 from ..graph import Trace, Value
 from .differentiate import differentiate
@@ -25,11 +23,15 @@ class Source:
     step: int
 
     @classmethod
-    def of(cls, array: np.ndarray) -> Source:
-        """The source of a 1-D or 2-D array whose strides are whole elements."""
-        array = array[:, None] if array.ndim == 1 else array
+    def of(cls, array) -> Source:
+        """The source of a 1-D or 2-D array of NumPy or a device, whose strides are whole elements."""
+        array = array.reshape(-1, 1) if array.ndim == 1 else array
         name = "u8" if array.dtype.kind == "b" else f"{array.dtype.kind}{8 * array.itemsize}"
         return cls(name, *array.shape, *(s // array.itemsize for s in array.strides))
+
+    def contiguous(self, rows: int | None = None) -> Source:
+        """The source of a C-contiguous copy, or of a buffer for so many rows of it."""
+        return Source(self.dtype, self.rows if rows is None else rows, self.cols, self.cols, 1)
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ def evaluation(layer, loss, batch: Batch) -> Trace:
     return trace
 
 
-def prediction(layer, batch: Batch, softmax: bool = False) -> tuple[Trace, dict[Value, Value]]:
-    """gather, forward in evaluation mode; the second result says which value belongs in the caller's ``out``."""
+def prediction(layer, batch: Batch, softmax: bool = False, output=None) -> tuple[Trace, dict[Value, Value]]:
+    """gather, forward in evaluation mode; the second result says which value belongs in the caller's ``out``. ``output``:
+    scale and shift of its columns."""
     trace = Trace(training=False)
     y = layer(inputs_of(trace, batch))
     y = ops.softmax(y) if softmax else y
+    y = y if output is None else _affine(trace, "output", y, *output)
     return trace, {y: Value("out", y.shape, kind="out")}
 
 
@@ -97,11 +101,13 @@ def _forward_and_loss(trace: Trace, layer, loss, batch: Batch, gradient: bool) -
 
 def inputs_of(trace: Trace, batch: Batch) -> Value:
     x = _gathered(trace, "x", batch.x, batch)
-    if batch.scale is None:
-        return x
+    return x if batch.scale is None else _affine(trace, "input", x, batch.scale, batch.shift)
+
+
+def _affine(trace: Trace, name: str, x: Value, scale, shift) -> Value:
     vectors = [
-        trace.value(f"input_{name}", (1, x.cols), kind="constant", constant=numbers)
-        for name, numbers in (("scale", batch.scale), ("shift", batch.shift))
+        trace.value(f"{name}_{kind}", (1, x.cols), kind="constant", constant=numbers)
+        for kind, numbers in (("scale", scale), ("shift", shift))
     ]
     return ops.affine(x, *vectors)
 

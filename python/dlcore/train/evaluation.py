@@ -6,8 +6,10 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _core
+from ..device_array import DeviceArray
 from ..plan import Batch, Source, evaluation, finish, prediction
-from ..plan.plan import TABLE_OFFSETS
+from ..plan.plan import TABLE_OFFSETS, Bound
+from .feed import feed
 from .inputs import Rows
 
 ROWS = 4096  # of one call
@@ -20,17 +22,22 @@ def call_rows(net) -> int:
     return max(LEAST_ROWS, min(ROWS, VALUES // widest))
 
 
+def prediction_plan(net, x, softmax: bool, output=None):
+    """The plan of the outputs (or their softmax) of an array; ``output``: scale and shift of their columns."""
+    batch = Batch(len(x), Source.of(x), **net.input_affine())
+
+    def build():
+        trace, targets = prediction(net.layer, batch, softmax, output)
+        return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
+
+    return net.plans.get(("predict", net.precision, batch, softmax, output), build)
+
+
 class Forward:
     """The outputs (or their softmax) of arrays of one shape, dtype and strides: what can be done once is done here."""
 
     def __init__(self, net, x: np.ndarray, softmax: bool):
-        batch = Batch(len(x), Source.of(x), **net.input_affine())
-
-        def build():
-            trace, targets = prediction(net.layer, batch, softmax)
-            return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
-
-        plan = net.plans.get(("predict", net.precision, batch, softmax), build)
+        plan = prediction_plan(net, x, softmax)
         self.shape, self.input = (len(x), net.out_features), net.input
         arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, net.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
@@ -62,6 +69,18 @@ def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
     return out
 
 
+def forward_on_device(net, x: DeviceArray, softmax: bool = False, output=None) -> DeviceArray:
+    """`forward` of an array on the net's device, which stays there."""
+    out, rows = DeviceArray.empty(net.backend, (len(x), net.out_features), net.dtype), call_rows(net)
+    for start in range(0, len(x), rows):
+        part, into = x[start : start + rows], out[start : start + rows]
+        plan = prediction_plan(net, part, softmax, output)
+        net.tables.view(np.int64)[_core.COUNTER["position"]] = 0
+        arenas = {**net.arenas(), "x": part.arena, "out": into.arena, "scratch": net.scratch(plan.scratch_bytes)}
+        plan.run(arenas, threads=net.threads)
+    return out
+
+
 def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
     """`forward` of an array like the one before, checked on the way; None where it is of another kind or not plain."""
     found = net.forwards.get(softmax)
@@ -72,29 +91,40 @@ def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
     return out
 
 
-def metrics(net, rows: Rows, loss) -> dict:
-    """Loss, number of rows and, for classification, accuracy over checked rows."""
-    _take_metrics(net.tables)
-    size = min(call_rows(net), len(rows))
-    whole, rest = divmod(len(rows), size)
-    for start, count, each in ((0, whole, size), (whole * size, 1, rest)):
-        if not each:
-            continue
-        batch = rows.batch(each, net)
+class Evaluation:
+    """The metrics of a loss over checked rows, as often as they are wanted."""
 
-        def build(batch=batch):
+    def __init__(self, net, rows: Rows, loss):
+        self.net, self.loss = net, loss
+        size = min(call_rows(net), len(rows))
+        sizes = [(s, n) for s, n in ((size, len(rows) // size), (len(rows) % size, 1)) if s]
+        self.order = rows.index
+        self.feed = feed(net, rows, sizes, ordered=self.order is not None)
+        self.calls = {size: self._bound(size) for size, _ in self.feed.sizes}
+
+    def _bound(self, size: int) -> Bound:
+        net, loss, batch = self.net, self.loss, self.feed.batch(size)
+
+        def build():
             trace = evaluation(net.layer, loss, batch)
             return finish(net.backend, trace, net.store.segments, precision=net.precision)
 
         plan = net.plans.get(("evaluate", net.precision, batch, loss.key()), build)
-        net.tables.view(np.int64)[2] = start
-        arenas = {**net.arenas(), **rows.arenas(), "scratch": net.scratch(plan.scratch_bytes)}
-        plan.run(arenas, [(("gradients",), count)], net.threads)
-    total, weight, correct, count = _take_metrics(net.tables)
-    result = {"loss": float(total / weight) if weight else 0.0, "rows": int(count)}
-    if loss.task == "classification":
-        result["accuracy"] = float(correct / count)
-    return result
+        arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
+        return Bound(plan, arenas, [(("gradients",), 1)])
+
+    def run(self) -> dict:
+        """Loss, number of rows and, for classification, accuracy."""
+        net = self.net
+        _take_metrics(net.tables)
+        for piece in self.feed.pieces(self.order):
+            net.tables.view(np.int64)[_core.COUNTER["position"]] = piece.position
+            self.calls[piece.size].run({**net.arenas(), **piece.arenas}, [piece.batches], net.threads)
+        total, weight, correct, count = _take_metrics(net.tables)
+        result = {"loss": float(total / weight) if weight else 0.0, "rows": int(count)}
+        if self.loss.task == "classification":
+            result["accuracy"] = float(correct / count)
+        return result
 
 
 def _take_metrics(tables: np.ndarray) -> np.ndarray:
@@ -109,6 +139,7 @@ def r2(net, rows: Rows) -> float:
     """Coefficient of determination, weighted by rows, the plain mean over outputs; 0 for a constant target."""
     y = np.asarray(rows.y, np.float64)
     w = np.ones((len(y), 1)) if rows.weight is None else np.asarray(rows.weight, np.float64)
-    residual = (w * (y - forward(net, rows.x)) ** 2).sum(axis=0)
+    outputs = np.asarray((forward if isinstance(rows.x, np.ndarray) else forward_on_device)(net, rows.x))
+    residual = (w * (y - outputs) ** 2).sum(axis=0)
     total = (w * (y - (w * y).sum(axis=0) / w.sum()) ** 2).sum(axis=0)
     return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), 0.0)))

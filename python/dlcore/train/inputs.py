@@ -8,26 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _core
+from .. import backend as backends
+from ..device_array import DeviceArray, on_device
 from ..errors import DataError, describe, expected
-from ..plan import Batch, Source
 
 KINDS = "fiub"
 SCAN_ROWS = 1 << 16
 
 
-def viewed(who: str, array) -> np.ndarray:
-    """An array's memory as NumPy sees it, through DLPack where it is offered; never copied unless it must be."""
+def viewed(who: str, array, backend=None) -> np.ndarray | DeviceArray:
+    """An array's memory as NumPy sees it, through DLPack where it is offered, or on the backend's device; never copied unless
+    it must be."""
+    found = on_device(who, array, backend or backends.get())
+    if found is not None:
+        return found
     if not isinstance(array, np.ndarray):
-        if hasattr(array, "__dlpack__"):
+        try:
             try:
-                array = np.from_dlpack(array)
+                array = np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
             except (RuntimeError, BufferError, TypeError, ValueError):
                 array = np.asarray(array)
-        else:
-            try:
-                array = np.asarray(array)
-            except ValueError as error:
-                raise DataError(expected(who, "an array of numbers", describe(array), hint=str(error))) from None
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise DataError(expected(who, "an array of numbers", describe(array), hint=str(error))) from None
     if isinstance(array, np.ma.MaskedArray):
         raise DataError(expected(who, "an array without a mask", "a masked array", hint="fill or drop the masked values"))
     if array.dtype.kind not in KINDS or array.dtype.itemsize > 8:
@@ -39,11 +41,11 @@ def viewed(who: str, array) -> np.ndarray:
     return np.asarray(array)
 
 
-def features(who: str, x, columns: int | None, allow_nonfinite: bool = False) -> np.ndarray:
+def features(who: str, x, columns: int | None, allow_nonfinite: bool = False, backend=None) -> np.ndarray | DeviceArray:
     """x as (rows, columns) numbers; a vector counts as one column when the net takes one, else as one row."""
-    x = viewed(f"{who}: x", x)
+    x = viewed(f"{who}: x", x, backend)
     if x.ndim == 1:
-        x = x[:, None] if columns == 1 else x[None, :]
+        x = x.reshape(-1, 1) if columns == 1 else x.reshape(1, -1)
     if x.ndim > 2:
         x = x.reshape(len(x), -1)
     if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] == 0:
@@ -62,9 +64,14 @@ def is_finite(array: np.ndarray) -> bool:
     return all(np.isfinite(array[i : i + SCAN_ROWS]).all() for i in range(0, len(array), SCAN_ROWS))
 
 
-def require_finite(who: str, array: np.ndarray) -> None:
+def require_finite(who: str, array: np.ndarray | DeviceArray) -> None:
     """Refuse NaN and infinities, naming how many and where the first is."""
-    if array.dtype.kind != "f" or is_finite(array):
+    if array.dtype.kind != "f":
+        return
+    if isinstance(array, DeviceArray) and not array.is_finite():
+        require_finite(who, np.asarray(array))
+        raise DataError(expected(who, "numbers that float32 holds", "larger ones"))
+    if isinstance(array, DeviceArray) or is_finite(array):
         return
     for start in range(0, len(array), SCAN_ROWS):
         part = array[start : start + SCAN_ROWS]
@@ -75,67 +82,78 @@ def require_finite(who: str, array: np.ndarray) -> None:
             raise DataError(expected(who, "finite numbers", f"{len(bad)} NaN or Inf, the first at {where}", hint=hint))
 
 
-def targets(who: str, loss, y, rows: int, columns: int, allow_nonfinite: bool = False) -> np.ndarray:
+def targets(
+    who: str, loss, y, rows: int, columns: int, allow_nonfinite: bool = False, backend=None
+) -> np.ndarray | DeviceArray:
     """y as the loss wants it: class codes (rows,), or reals (rows, columns)."""
-    y = viewed(f"{who}: y", y)
+    y = viewed(f"{who}: y", y, backend)
     if y.ndim == 0 or len(y) != rows:
         raise ValueError(expected(f"{who}: y", f"{rows} rows as x has", f"shape {y.shape}"))
     if y.ndim > 2:
         raise ValueError(expected(f"{who}: y", "one or two dimensions", f"shape {y.shape}"))
     if loss.target == "index" and (y.ndim == 1 or (y.shape[1] == 1 and columns > 1)):
         return classes(who, y.reshape(rows), columns)
-    y = y[:, None] if y.ndim == 1 else y
+    y = y.reshape(-1, 1) if y.ndim == 1 else y
     if y.shape[1] != columns:
         raise ValueError(expected(f"{who}: y", f"{columns} columns as the net has outputs", f"shape {y.shape}"))
     if not allow_nonfinite:
         require_finite(f"{who}: y", y)
     if loss.target == "index" or loss.name == "binary_cross_entropy":
-        low, high = float(y.min()), float(y.max())
+        low, high = (float(f(y)) for f in (np.min, np.max))
         if low < 0 or high > 1:
             raise DataError(expected(f"{who}: y", "probabilities in [0, 1]", f"values from {low:g} to {high:g}"))
     return y
 
 
-def classes(who: str, y: np.ndarray, columns: int) -> np.ndarray:
+def classes(who: str, y: np.ndarray | DeviceArray, columns: int) -> np.ndarray | DeviceArray:
     """Integer labels in [0, columns)."""
     if y.dtype.kind == "f":
         hint = "encode the labels as integers 0 .. classes - 1"
         raise TypeError(expected(f"{who}: y", "integer class labels", describe(y), hint=hint))
-    low, high = int(y.min()), int(y.max())
+    low, high = (int(f(y)) for f in (np.min, np.max))
     if low < 0 or high >= columns:
         hint = f"the net has {columns} outputs"
         raise DataError(expected(f"{who}: y", f"labels in [0, {columns})", f"labels from {low} to {high}", hint=hint))
     return y
 
 
-def weights(who: str, weight, rows: int) -> np.ndarray | None:
+def weights(who: str, weight, rows: int, backend=None) -> np.ndarray | DeviceArray | None:
     """Row weights: finite, >= 0, not all zero."""
     if weight is None:
         return None
-    w = viewed(f"{who}: sample_weight", weight)
+    w = viewed(f"{who}: sample_weight", weight, backend)
     if w.shape not in ((rows,), (rows, 1)):
         raise ValueError(expected(f"{who}: sample_weight", f"shape ({rows},)", f"shape {w.shape}"))
+    w = w.reshape(rows, 1)
     require_finite(f"{who}: sample_weight", w)
-    if (w.dtype.kind == "f" and float(w.min()) < 0) or (w.dtype.kind == "i" and int(w.min()) < 0) or not w.any():
-        raise DataError(expected(f"{who}: sample_weight", "weights >= 0, not all 0", f"minimum {w.min()}, sum {w.sum()}"))
-    return w.reshape(rows, 1)
+    seen = np.asarray(w)
+    if (w.dtype.kind in "fi" and seen.min() < 0) or not seen.any():
+        got = f"minimum {seen.min()}, sum {seen.sum()}"
+        raise DataError(expected(f"{who}: sample_weight", "weights >= 0, not all 0", got))
+    return w
 
 
 @dataclass
 class Rows:
-    """Checked arrays of one part of the data."""
+    """Checked arrays of one part of the data; ``index`` where it is some of their rows."""
 
-    x: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray | None = None
+    x: np.ndarray | DeviceArray
+    y: np.ndarray | DeviceArray
+    weight: np.ndarray | DeviceArray | None = None
+    index: np.ndarray | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.x, DeviceArray):  # all of it on the device, or none
+            self.y, self.weight = np.asarray(self.y), None if self.weight is None else np.asarray(self.weight)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x) if self.index is None else len(self.index)
 
-    def batch(self, rows: int, net, order_rows: int = 0) -> Batch:
-        weight = None if self.weight is None else Source.of(self.weight)
-        ordered = order_rows > 0
-        return Batch(rows, Source.of(self.x), Source.of(self.y), weight, ordered, order_rows, **net.input_affine())
+    def pick(self, index: np.ndarray) -> Rows:
+        """Some rows: a copy on the host, the same memory on a device."""
+        if isinstance(self.x, DeviceArray):
+            return Rows(self.x, self.y, self.weight, index)
+        return Rows(self.x[index], self.y[index], None if self.weight is None else self.weight[index])
 
     def arenas(self) -> dict:
         return {"x": self.x, "y": self.y, "weight": self.weight}

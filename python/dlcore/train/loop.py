@@ -9,10 +9,11 @@ import warnings
 import numpy as np
 
 from .. import _core
-from .. import backend as backends
 from ..layers.normalization import statistics_layers
+from ..plan.plan import Bound
 from . import callbacks as cb
-from .evaluation import metrics
+from .evaluation import Evaluation
+from .feed import feed
 from .history import History
 from .inputs import Rows
 from .step import Training
@@ -38,7 +39,7 @@ class Loop:
     """One call of fit."""
 
     def __init__(self, training: Training, rows: Rows, validation: Rows | None, options):
-        self.training, self.net, self.rows, self.validation = training, training.net, rows, validation
+        self.training, self.net, self.rows = training, training.net, rows
         self.options = options
         statistics = any(True for _ in statistics_layers(self.net.layer))
         self.sizes = batch_sizes(len(rows), options.batch_size, statistics)
@@ -47,7 +48,9 @@ class Loop:
         self.seconds_per_update = 0.0
         self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
         self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
-        self.data = {name: backends.resident(self.net.backend, a) for name, a in rows.arenas().items()}
+        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=training.accumulate)
+        self.bound = {size: self._bind(self._plan(size), count) for size, count in self.sizes}
+        self.evaluation = None if validation is None else Evaluation(self.net, validation, training.loss)
         self.best_score: float | None = None
         self.best_weights: np.ndarray | None = None
 
@@ -93,9 +96,8 @@ class Loop:
         if self.training.loss.task == "classification":
             row["accuracy"] = correct / rows
         seconds = time.monotonic() - start
-        if self.validation is not None:
-            validation = metrics(self.net, self.validation, self.training.loss)
-            row.update({f"validation_{k}": v for k, v in validation.items() if k != "rows"})
+        if self.evaluation is not None:
+            row.update({f"validation_{k}": v for k, v in self.evaluation.run().items() if k != "rows"})
         row |= {
             "lr": lr,
             "seconds": time.monotonic() - start,
@@ -103,25 +105,38 @@ class Loop:
         }
         return row
 
+    def _plan(self, size: int):
+        return self.training.plan(self.feed.batch(size), table_rows=TABLE_ROWS)
+
+    def _bind(self, plan, batches: int) -> Bound:
+        """A plan with its memory; the program: whole updates, then the gradients that are left of so many batches."""
+        net, k = self.net, self.training.accumulate
+        arenas = self.training.arenas(
+            **self.feed.arenas, order=np.arange(len(self.rows)), scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
+            results=self.results,
+        )  # fmt: skip
+        rest = batches % k
+        return Bound(plan, arenas, [(("gradients",) * n + ("update",), 1) for n in (k, rest) if n])
+
     def _train(self) -> np.ndarray:
         """One pass over the shuffled rows; the sums of the metrics."""
-        order = self._order()
-        total, position = np.zeros(4), 0
-        for size, count in self.sizes:
-            plan = self.training.plan(self.rows.batch(size, self.net, len(order)), table_rows=TABLE_ROWS)
-            done = 0
-            while done < count:
-                steps = min(count - done, self._chunk())
-                total += self._run(plan, order, position, size, steps)
-                done, position = done + steps, position + steps * size
+        total, counts = np.zeros(4), dict(self.sizes)
+        for piece in self.feed.pieces(self._order()):
+            size, done, plan = piece.size, 0, self._plan(piece.size)
+            if plan is not self.bound[size].plan:  # a callback has frozen something
+                self.bound[size] = self._bind(plan, counts[size])
+            while done < piece.batches:
+                steps = min(piece.batches - done, self._chunk())
+                total += self._run(self.bound[size], piece.arenas, piece.position + done * size, steps)
+                done += steps
         return total
 
     def _order(self) -> np.ndarray:
-        rows = len(self.rows)
-        if not self.options.shuffle:
-            return np.arange(rows, dtype=np.int64)
-        key = [self.net.seed & (2**64 - 1), self.training.updates]
-        return np.random.Generator(np.random.Philox(key=key)).permutation(rows)
+        order = np.arange(len(self.rows), dtype=np.int64)
+        if self.options.shuffle:
+            key = [self.net.seed & (2**64 - 1), self.training.updates]
+            order = np.random.Generator(np.random.Philox(key=key)).permutation(len(order))
+        return order if self.rows.index is None else self.rows.index[order]
 
     def _chunk(self) -> int:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
@@ -129,27 +144,22 @@ class Loop:
         wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
         return max(1, min(TABLE_ROWS, int(wanted))) * k
 
-    def _run(self, plan, order, position: int, size: int, steps: int) -> np.ndarray:
+    def _run(self, bound: Bound, arenas: dict, position: int, steps: int) -> np.ndarray:
         training, net, k = self.training, self.net, self.training.accumulate
-        updates = -(-steps // k)
         whole, rest = divmod(steps, k)
-        program = [(("gradients",) * k + ("update",), whole), (("gradients",) * rest + ("update",), 1 if rest else 0)]
+        updates = whole + (rest > 0)
         self.results[:updates] = 0
         self.hyper[:updates] = training.hyper(updates, self.updates_per_epoch)
         training.start(net.tables, position)
-        arenas = training.arenas(
-            **self.data, order=order, scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
-            results=self.results,
-        )  # fmt: skip
         begin = time.perf_counter()
-        plan.run(arenas, program, net.threads)
+        bound.run(training.arenas(**arenas), [whole, int(rest > 0)][: bound.parts], net.threads)
         self.seconds_per_update = (time.perf_counter() - begin) / updates
         training.updates += updates
         training.draws += steps
         return self.results[:updates, :4].sum(axis=0)
 
     def _keep_best(self, row: dict) -> None:
-        if self.validation is None or not self.options.restore_best:
+        if self.evaluation is None or not self.options.restore_best:
             return
         value = cb.score(self.options.monitor, row)
         # Of equal accuracies the later one has the smaller loss, as a rule.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..device_array import base_of
 from ..graph import Trace
 from ..layers.normalization import pooled, statistics_layers
 from ..ops import Moments, Normalize
@@ -44,6 +45,6 @@ def _moments(net, layer, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     plan = net.plans.get(("statistics", net.precision, id(layer), batch), build)
     mean, m2 = (np.empty(layer.features, net.dtype) for _ in range(2))
     net.tables.view(np.int64)[2] = 0
-    arenas = {**net.arenas(), "x": part, "mean": mean, "m2": m2, "scratch": net.scratch(plan.scratch_bytes)}
+    arenas = {**net.arenas(), "x": base_of(part), "mean": mean, "m2": m2, "scratch": net.scratch(plan.scratch_bytes)}
     plan.run(arenas, threads=net.threads)
     return mean.astype(np.float64), m2.astype(np.float64)

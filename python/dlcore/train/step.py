@@ -8,6 +8,7 @@ import numpy as np
 from .. import _core
 from .. import backend as backends
 from ..arguments import positive_int
+from ..device_array import base_of
 from ..optim.tables import hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
 from . import inputs
@@ -112,16 +113,17 @@ class Step:
         bound = self._bound
         if bound is None or bound.backend is not self.training.net.backend or not bound.accepts(x, y, sample_weight):
             x, y, sample_weight = self._checked(x, y, sample_weight)
-            bound = self._bound = _Bound(self, x, y, sample_weight, self._options)
+            if bound is None or not bound.takes(x, y, sample_weight):
+                bound = self._bound = _Bound(self, x, y, sample_weight, self._options)
         return bound.run()
 
     def _checked(self, x, y, weight):
         net = self.training.net
-        x = inputs.features("step", x, net.in_features)
+        x = inputs.features("step", x, net.in_features, backend=net.backend)
         if len(x) != self.batch_size:
             raise ValueError(f"step: expected {self.batch_size} rows, got {len(x)}; compile another batch_size for those")
-        y = inputs.targets("step", self.training.loss, y, len(x), net.out_features)
-        return x, y, inputs.weights("step", weight, len(x))
+        y = inputs.targets("step", self.training.loss, y, len(x), net.out_features, backend=net.backend)
+        return x, y, inputs.weights("step", weight, len(x), net.backend)
 
 
 class _Bound:
@@ -130,11 +132,11 @@ class _Bound:
     def __init__(self, step: Step, x, y, weight, options):
         training, net = step.training, step.training.net
         self.step, self.training, self.net = step, training, net
-        batch = Batch(len(x), *(None if a is None else Source.of(a) for a in (x, y, weight)), **net.input_affine())
-        self.plan = training.plan(batch, **options)
+        self.batch = self._batch(x, y, weight)
+        self.plan = training.plan(self.batch, **options)
         hyper, results = hyper_row({}), np.zeros(_core.RESULTS)
         self.backend, tables, scratch = net.backend, net.tables, net.scratch(self.plan.scratch_bytes)
-        given = {"x": x, "y": y, "weight": weight, "hyper": hyper, "results": results}
+        given = {"x": base_of(x), "y": base_of(y), "weight": base_of(weight), "hyper": hyper, "results": results}
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
@@ -143,6 +145,18 @@ class _Bound:
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
         self.counters = memoryview(tables.view(np.int64)[: _core.COUNTERS])
+
+    def _batch(self, *arrays) -> Batch:
+        return Batch(len(arrays[0]), *(None if a is None else Source.of(a) for a in arrays), **self.net.input_affine())
+
+    def takes(self, x, y, weight) -> bool:
+        """Use these checked arrays from now on, if they are seen as those before."""
+        if self.backend is not self.net.backend or self._batch(x, y, weight) != self.batch:
+            return False
+        for prepared in self.prepared:
+            for i, array in zip(self.at, (x, y, weight)):
+                prepared.set(i, base_of(array))
+        return True
 
     def accepts(self, x, y, weight) -> bool:
         """Use these arrays from now on, unless something about them is new or to be refused."""

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUDA's runtime for the host compiler, as far as device.cu calls it: two devices with memory of their own, streams,
+// events and graphs. What is put on a stream runs when the schedule draws it or somebody waits for it, as late as that:
+// what waits for too little finds memory that is not written yet. Tests set limits and failures, and read counts.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+enum cudaError_t : int {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900
+};
+enum cudaMemcpyKind { cudaMemcpyDefault };
+enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
+constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0;
+
+typedef struct EmulatedStream* cudaStream_t;
+typedef struct EmulatedEvent* cudaEvent_t;
+typedef struct EmulatedGraph* cudaGraph_t;
+typedef struct EmulatedGraph* cudaGraphExec_t;
+
+struct cudaDeviceProp {
+  char name[16];
+};
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+  int device;
+};
+struct dim3 {
+  unsigned x, y, z;
+};
+
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t);
+cudaError_t cudaDriverGetVersion(int*);
+cudaError_t cudaGetDeviceCount(int*);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int device);
+cudaError_t cudaGetDevice(int*);
+cudaError_t cudaSetDevice(int);
+
+cudaError_t cudaMalloc(void**, size_t bytes);
+cudaError_t cudaFree(void*);
+cudaError_t cudaHostAlloc(void**, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void*);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes*, const void*);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t);
+cudaError_t cudaMemsetAsync(void*, int value, size_t bytes, cudaStream_t);
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t*, unsigned flags);
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t*, unsigned flags);
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
+cudaError_t cudaEventSynchronize(cudaEvent_t);
+cudaError_t cudaEventDestroy(cudaEvent_t);
+
+// The first argument is a std::function<void()>, the thread of a kernel; see launch.cuh.
+cudaError_t cudaLaunchKernel(const void*, dim3 grid, dim3 block, void** arguments, size_t shared_bytes, cudaStream_t);
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
+
+namespace dlcore {
+namespace emulator {
+
+// Of threads, blocks and streams. 0: each in order and at once; 1: streams as late as can be.
+void set_order(uint64_t schedule);
+
+}  // namespace emulator
+}  // namespace dlcore
