@@ -35,14 +35,16 @@ void bind_constants(py::module_& m) {
   m.attr("LAYOUTS") = tuple_of(LAYOUT_NAMES);
   m.attr("PRECISIONS") = tuple_of(PRECISION_NAMES);
   m.attr("ROLES") = tuple_of(ROLE_NAMES);
-  m.attr("PLANES") = py::dict();  // by terms
-  for (int32_t terms = 1; terms < int32_t(length(PLANES_OF_TERMS)); ++terms) {
-    if (PLANES_OF_TERMS[terms] > 0) m.attr("PLANES")[py::int_(terms)] = PLANES_OF_TERMS[terms];
+  m.attr("GEMMS") = tuple_of(GEMM_NAMES);
+  m.attr("PARTS") = py::dict();  // by terms
+  for (int32_t terms = 1; terms < int32_t(length(PARTS_OF_TERMS)); ++terms) {
+    if (PARTS_OF_TERMS[terms] > 0) m.attr("PARTS")[py::int_(terms)] = PARTS_OF_TERMS[terms];
   }
   m.attr("CHUNK_ROWS") = CHUNK_ROWS;
   m.attr("LOCAL_ARENA") = LOCAL_ARENA;
   m.attr("LOCAL_BYTES") = LOCAL_BYTES;
   m.attr("COLUMN_ALIGN") = COLUMN_ALIGN;
+  m.attr("PART_ALIGN") = PART_ALIGN;
   m.attr("ALIGNMENT") = ALIGNMENT;
   m.attr("METRICS") = int(METRICS);
   m.attr("COUNTERS") = int(COUNTERS);
@@ -273,6 +275,7 @@ void bind_backend(py::module_& m) {
       .def_readonly("isa", &CoreBackend::isa)
       .def_readonly("real", &CoreBackend::real)
       .def_property_readonly("unit", [](const CoreBackend& b) { return b.traits().unit; })
+      .def_property_readonly("unit_layout", [](const CoreBackend& b) { return name_of(b.traits().unit_layout); })
       .def_property_readonly("lanes", [](const CoreBackend& b) { return b.traits().lanes; })
       .def_property_readonly("strip", [](const CoreBackend& b) { return b.traits().strip; })
       .def_property_readonly(
@@ -300,10 +303,12 @@ void bind_backend(py::module_& m) {
           "role"_a, "m"_a, "n"_a, "k"_a)
       .def(
           "terms",
-          [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth) {
-            return b.backend->terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth);
+          [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth,
+             const std::string& gemm) {
+            return b.backend->terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth,
+                                    parse<Gemm>("gemm", GEMM_NAMES, gemm));
           },
-          "precision"_a, "m"_a, "n"_a, "k"_a)
+          "precision"_a, "m"_a, "n"_a, "k"_a, "gemm"_a = "auto")
       .def("record", &CoreBackend::record, "sections"_a)
       .def(
           "allocate",

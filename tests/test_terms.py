@@ -20,7 +20,7 @@ from instructions import (
     strips_of,
 )
 
-TERMS = tuple(_core.PLANES)
+TERMS = tuple(_core.PARTS)
 # m, n, k: edges of tiles, of panels of rows, of groups and blocks of columns, of blocks and splits of the depth.
 EDGES = [
     (1, 1, 1), (15, 17, 31), (16, 33, 32), (31, 32, 33), (127, 129, 255), (129, 127, 257), (33, 31, 1025), (1, 300, 70),
@@ -43,7 +43,7 @@ def product(backend, a, b, terms, role="nn", n=None, chain=()):
 
 def packed(backend, x, terms, transposed=0):
     """The planes of x or of its transpose, by the kernel pack."""
-    room = room_for_planes(*(x.shape[::-1] if transposed else x.shape), _core.PLANES[terms])
+    room = room_for_planes(*(x.shape[::-1] if transposed else x.shape), _core.PARTS[terms])
     run_kernel(backend, "pack", [x, room, None], *x.shape, numbers=[transposed, 0])
     return room
 

@@ -55,6 +55,14 @@ std::vector<std::string> device_names() {
   return names;
 }
 
+int device_capability() {
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
 char* device_allocate(int64_t bytes) {
   void* memory = nullptr;
   cudaStream_t on = stream();
@@ -84,6 +92,10 @@ std::string device_room() {
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,
                    size_t shared_bytes) {
   const dim3 grid{unsigned(blocks), unsigned(members), 1}, block{unsigned(threads), 1, 1};
+  if (shared_bytes > 48 << 10) {  // more must be asked for
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
+          "cudaFuncSetAttribute");
+  }
   check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream()), "cudaLaunchKernel");
 }
 

@@ -11,6 +11,7 @@ DLCORE_BEGIN
 
 std::string device_absence();  // why there is none; "" when there is one
 std::vector<std::string> device_names();
+int device_capability();  // 90 for compute capability 9.0
 
 char* device_allocate(int64_t bytes);  // zeroed; nullptr when there is no room
 void device_release(char* memory);

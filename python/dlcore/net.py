@@ -61,13 +61,17 @@ class Net:
         and its products are float64.
     device : {"auto", "cpu", "cuda"}
         Where it runs (default auto).
+    gemm : {"auto", "simt", "mma"}
+        Whose kernels make products on a GPU: multiply-adds (simt), or sums of products of bf16 parts on tensor cores (mma,
+        from compute capability 8.0 on), six, three or one by precision. auto takes what has passed its tests on a GPU,
+        simt so far. Not part of a saved net.
     threads : int, optional
         Default: `dlcore.num_threads()`.
 
     Raises
     ------
     ValueError
-        A layer used twice, or one that already belongs to a net.
+        A layer used twice, or one that already belongs to a net; kernels that the device has not.
 
     Examples
     --------
@@ -81,7 +85,7 @@ class Net:
 
     def __init__(
         self, layer, *, seed: int = 0, dtype: str = "float32", precision: str = "float32", device: str = "auto",
-        threads: int | None = None,
+        gemm: str = "auto", threads: int | None = None,
     ):  # fmt: skip
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
@@ -92,6 +96,7 @@ class Net:
         if dtype == "float64" and precision != "float32":
             raise ValueError(f"Net: precision: expected 'float32' beside dtype 'float64', got {precision!r}")
         self.backend = backends.get(self.dtype, self.device)
+        self.gemm = backends.check_gemm("Net", self.backend, gemm)
         self._threads = None if threads is None else positive_int("Net: threads", threads)
         taken = [n for n, p in self.layer.named_parameters() if p.adopted]
         if taken:
@@ -182,6 +187,8 @@ class Net:
         ------
         RuntimeError
             A device that is not available; the net stays where it is.
+        ValueError
+            A device without the kernels that the net was made with.
 
         Examples
         --------
@@ -191,6 +198,7 @@ class Net:
         """
         device = backends.select_device(device)
         backend = backends.get(self.dtype, device)
+        backends.check_gemm("to", backend, self.gemm)
         for memory in (self.store.memory, *(self.training.memories() if self.training else ())):
             memory.move(backend)
         self.device, self.backend, self.plans, self._local = device, backend, Plans(), threading.local()

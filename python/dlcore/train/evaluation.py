@@ -28,9 +28,9 @@ class Forward:
 
         def build():
             trace, targets = prediction(net.layer, batch, softmax)
-            return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, targets=targets)
 
-        plan = net.plans.get(("predict", net.precision, batch, softmax), build)
+        plan = net.plans.get(("predict", net.precision, net.gemm, batch, softmax), build)
         self.shape, self.input = (len(x), net.out_features), net.input
         arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, net.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
@@ -84,9 +84,9 @@ def metrics(net, rows: Rows, loss) -> dict:
 
         def build(batch=batch):
             trace = evaluation(net.layer, loss, batch)
-            return finish(net.backend, trace, net.store.segments, precision=net.precision)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm)
 
-        plan = net.plans.get(("evaluate", net.precision, batch, loss.key()), build)
+        plan = net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
         net.tables.view(np.int64)[2] = start
         arenas = {**net.arenas(), **rows.arenas(), "scratch": net.scratch(plan.scratch_bytes)}
         plan.run(arenas, [(("gradients",), count)], net.threads)
