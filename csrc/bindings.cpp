@@ -402,6 +402,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   m.def("cuda_info", &dlcore::describe_cuda);
   m.def("emulator_built", [] { return dlcore::emulated_backend() != nullptr; });
   m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
+  m.def("emulate_capability", &dlcore::emulate_capability, "capability"_a);
+  m.def("emulate_cut", &dlcore::emulate_cut, "product"_a);
+  m.def("emulate_place", &dlcore::emulate_place, "product"_a, "block"_a);
+  m.def("emulate_swizzle", &dlcore::emulate_swizzle, "row"_a, "chunk"_a, "across"_a);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
   m.def("default_threads", &dlcore::default_threads);

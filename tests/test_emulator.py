@@ -25,9 +25,27 @@ def test_sound_kernel_reverses_under_every_schedule():
     assert set(results("sound")) == {tuple(map(float, reversed(range(64))))}
 
 
-def test_missing_barrier_reads_poison():
-    for found in results("missing_barrier"):
+def test_sound_copy_reverses_under_every_schedule():
+    assert set(results("sound_copy")) == set(results("sound"))
+
+
+@pytest.mark.parametrize("fault", ["missing_barrier", "missing_wait"])
+def test_what_is_not_there_yet_is_poison(fault):
+    for found in results(fault):
         assert any(math.isnan(x) for x in found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("copy_left", "expected threads to wait for their copies, got one that did not"),
+        ("bank_conflict", "expected rows of a matrix in different banks, got a conflict"),
+    ],
+)
+def test_faults_of_copies_and_matrices_are_found(fault, message):
+    for schedule in SCHEDULES:
+        with pytest.raises(RuntimeError, match=message):
+            _core.emulate_fault(fault, schedule)
 
 
 def test_race_changes_the_result_with_the_schedule():

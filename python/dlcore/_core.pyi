@@ -323,6 +323,18 @@ def emulator_built() -> bool:
 def emulate_fault(fault: str, schedule: int) -> list[float]:
     """What a kernel with a planted fault makes under a schedule; RuntimeError where the emulator finds it."""
 
+def emulate_capability(capability: int) -> None:
+    """The emulated GPU's from now on: 80 (as it begins) for compute capability 8.0."""
+
+def emulate_cut(product: Sequence[int]) -> list[int]:
+    """Of a product (m, n, k, terms) on tensor cores: [rows, columns of a tile, tiles down, across, splits, their depth]."""
+
+def emulate_place(product: Sequence[int], block: int) -> list[int]:
+    """The [row, column, depth] at which a block of such a product begins."""
+
+def emulate_swizzle(row: int, chunk: int, across: int) -> int:
+    """The place in shared memory of a chunk of 16 bytes of a tile with so many chunks in a row."""
+
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""
 

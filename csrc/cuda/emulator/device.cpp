@@ -11,7 +11,7 @@ DLCORE_BEGIN
 
 std::string device_absence() { return ""; }
 std::vector<std::string> device_names() { return {"emulator"}; }
-int device_capability() { return 80; }
+int device_capability() { return emulator::capability; }
 
 char* device_allocate(int64_t bytes) {
   constexpr int64_t UNIT = 256;  // of CUDA's allocations

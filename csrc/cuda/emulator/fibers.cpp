@@ -24,6 +24,7 @@ namespace dlcore {
 namespace emulator {
 
 Here here;
+int capability = 80;
 
 namespace {
 

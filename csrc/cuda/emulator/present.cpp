@@ -1,12 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../backend.h"
 #include "../cuda.h"
+#include "../gemm/swizzle.h"
+#include "../gemm/tiles.h"
+#include "simt.h"
 
 namespace dlcore {
 
+using namespace cuda::DLCORE_ISA;
+
 Backend* emulated_backend() {
-  static cuda::DLCORE_ISA::DeviceBackend backend;
+  static DeviceBackend backend;
   return &backend;
 }
+
+void emulate_capability(int capability) { emulator::capability = capability; }
+
+static TermsCut cut_of(const std::vector<int64_t>& p) {
+  return terms_cut(p.at(0), p.at(1), p.at(2), p.at(3), PARTS_OF_TERMS[p.at(3)]);
+}
+
+std::vector<int64_t> emulate_cut(const std::vector<int64_t>& product) {
+  const TermsCut c = cut_of(product);
+  const TileSize& tile = TILE_SIZES[c.tile];
+  return {tile.rows, tile.cols, c.down, c.across, c.splits, c.split_depth};
+}
+
+std::vector<int64_t> emulate_place(const std::vector<int64_t>& product, int64_t block) {
+  const TermsCut c = cut_of(product);
+  const TilePlace place = tile_place(c, block);
+  return {place.down * TILE_SIZES[c.tile].rows, place.across * TILE_SIZES[c.tile].cols, place.split * c.split_depth};
+}
+
+int emulate_swizzle(int row, int chunk, int across) { return swizzle(row, chunk, across); }
 
 }  // namespace dlcore

@@ -67,6 +67,8 @@ void wait_copies(int pending);  // until so many groups, the last ones, are left
 // one wrote past the end of shared memory.
 void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(void*), void* argument);
 
+extern int capability;  // of the GPU that is emulated: 80 for compute capability 8.0
+
 // Another number, another order of the fibers and blocks.
 void set_schedule(uint64_t seed);
 

@@ -12,26 +12,46 @@ namespace emulator {
 
 namespace {
 
-constexpr int M = 16, N = 8, K = 16, BLOCK = 8, BITS = 24;
+constexpr int M = 16, N = 8, K = 16, BLOCK = 8;
+constexpr double UNIT = 1.0 / (1 << 24), SMALLEST = 1e-200;
 
 float bf16_of(uint32_t word, int half) { return from_word<float>(half ? word & 0xffff0000u : word << 16); }
 
-float cut_to_float(double x) {
-  const float nearest = float(x);
-  return std::abs(double(nearest)) > std::abs(x) && std::isfinite(nearest) ? std::nextafter(nearest, 0.0f) : nearest;
+// c += a b for the columns, in loops that the compiler turns into vectors
+void cut_sums(const double* a, const double (*b)[N], float* c) {
+  double addends[BLOCK + 1][N], largest[N], plain[N], unit[N], scale[N];
+  int32_t sum[N] = {};
+  for (int j = 0; j < N; ++j) addends[BLOCK][j] = plain[j] = c[j], largest[j] = std::max(SMALLEST, std::abs(plain[j]));
+  for (int e = 0; e < BLOCK; ++e) {
+    for (int j = 0; j < N; ++j) {
+      const double product = addends[e][j] = a[e] * b[e][j], size = std::abs(product);
+      plain[j] += product, largest[j] = size > largest[j] ? size : largest[j];
+    }
+  }
+  for (int j = 0; j < N; ++j) {
+    const uint64_t exponent = to_word(largest[j]) & (uint64_t(0x7ff) << 52);
+    unit[j] = from_word<double>(exponent) * UNIT,
+    scale[j] = from_word<double>((uint64_t(2046) << 52) - exponent) / UNIT;
+  }
+  for (int e = 0; e <= BLOCK; ++e) {
+    for (int j = 0; j < N; ++j) sum[j] += int32_t(addends[e][j] * scale[j]);
+  }
+  for (int j = 0; j < N; ++j) {
+    const double exact = sum[j] * unit[j];
+    const float nearest = float(exact);
+    const bool beyond = std::abs(double(nearest)) > std::abs(exact) && std::abs(nearest) < INFINITY;
+    c[j] = plain[j] - plain[j] != 0 ? float(plain[j]) : from_word<float>(uint32_t(to_word(nearest)) - beyond);
+  }
 }
 
-// addends: BLOCK products, exact in double, and the sum so far
-float cut_sum(const double (&addends)[BLOCK + 1]) {
-  double largest = 0, plain = 0;
-  for (double x : addends) largest = std::max(largest, std::abs(x)), plain += x;
-  if (!std::isfinite(plain)) return float(plain);
-  if (largest == 0) return 0;
-  const int exponent = std::ilogb(largest);
-  const double scale = std::ldexp(1.0, BITS - exponent);
-  int64_t sum = 0;
-  for (double x : addends) sum += int64_t(x * scale);
-  return cut_to_float(std::ldexp(double(sum), exponent - BITS));
+// f(sum, row, column) of every lane's part of C
+template <class F>
+void for_sums(void* const (&lanes)[32], F f) {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      f(static_cast<Fragments*>(lanes[lane])->c[i], lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2);
+    }
+  }
 }
 
 }  // namespace
@@ -62,6 +82,7 @@ const char* load_rows(void* const (&lanes)[32]) {
 
 const char* multiply_fragments(void* const (&lanes)[32]) {
   double a[M][K], b[K][N];
+  float c[M][N];
   for (int lane = 0; lane < 32; ++lane) {
     const Fragments& own = *static_cast<const Fragments*>(lanes[lane]);
     for (int j = 0; j < 2; ++j) {
@@ -70,18 +91,11 @@ const char* multiply_fragments(void* const (&lanes)[32]) {
       for (int i = 0; i < 2; ++i) b[along + i * 8][row] = bf16_of(own.b[i], j);
     }
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    Fragments& own = *static_cast<Fragments*>(lanes[lane]);
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-      for (int k = 0; k < K; k += BLOCK) {
-        double addends[BLOCK + 1] = {};
-        for (int e = 0; e < BLOCK; ++e) addends[e] = a[row][k + e] * b[k + e][column];
-        addends[BLOCK] = own.c[i];
-        own.c[i] = cut_sum(addends);
-      }
-    }
+  for_sums(lanes, [&](float& own, int row, int column) { c[row][column] = own; });
+  for (int row = 0; row < M; ++row) {
+    for (int k = 0; k < K; k += BLOCK) cut_sums(&a[row][k], &b[k], c[row]);
   }
+  for_sums(lanes, [&](float& own, int row, int column) { own = c[row][column]; });
   return nullptr;
 }
 

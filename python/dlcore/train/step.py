@@ -59,7 +59,9 @@ class Training:
         def build():
             trained = {p for p, _ in net.store.trained() if not p.frozen}
             trace = training(net.layer, self.loss, batch, trained, spec)
-            return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, fuse=fuse, record=record)
+            return finish(
+                net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, fuse=fuse, record=record
+            )
 
         return net.plans.get(key, build)
 
