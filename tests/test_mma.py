@@ -180,10 +180,10 @@ def test_saved_net_leaves_its_kernels_behind(other_device, tmp_path):
 def test_kernels_of_other_devices_are_refused_by_name(other_device):
     with pytest.raises(ValueError, match=r"^Net: gemm: expected one of 'auto', 'simt', 'mma', got 'mm'; did you mean 'mma'\?"):
         dl.Net(layers(), gemm="mm")
-    with pytest.raises(ValueError, match="^Net: gemm: expected 'auto' on the CPU, got 'mma'; .* device='cuda'"):
+    with pytest.raises(ValueError, match=r"^Net: gemm: expected 'auto' on the CPU, got 'mma'; .* device='cuda'"):
         dl.Net(layers(), gemm="mma")
     net = dl.Net(layers(), device=other_device, gemm="mma")
-    with pytest.raises(ValueError, match="^to: gemm: expected 'auto' on the CPU, got 'mma'"):
+    with pytest.raises(ValueError, match=r"^to: gemm: expected 'auto' on the CPU, got 'mma'"):
         net.to("cpu")
     assert net.device == other_device
 
@@ -243,5 +243,5 @@ def test_parts_that_do_not_fit_are_refused(core, name):
 def test_the_cpu_takes_no_parts(cpu_isa):
     store = _core.Stage("store", out=_core.View(1, "bf16", "parts", 4, 6, 1))
     instruction = _core.Instruction("pointwise", 4, 6, [_core.View(0, rows=4, cols=6)], [store])
-    with pytest.raises(ValueError, match="store out: expected (no parts, as .* has no matrix unit|planes on .*, got parts)"):
+    with pytest.raises(ValueError, match=r"store out: expected (no parts, as .* has no matrix unit|planes on .*, got parts)"):
         _core.Backend(cpu_isa).scratch(instruction)

@@ -25,8 +25,8 @@ from instructions import (
 TERMS = tuple(_core.PARTS)
 # m, n, k: edges of tiles, of panels of rows, of groups and blocks of columns, of blocks and splits of the depth.
 EDGES = [
-    (1, 1, 1), (31, 17, 700), (15, 17, 31), (16, 33, 32), (31, 32, 33), (127, 129, 255), (129, 127, 257), (33, 31, 1025), (1, 300, 70),
-    (257, 1, 64), (130, 1100, 40), (600, 35, 40), (5, 1030, 2049), (64, 31, 6000), (129, 520, 2100),
+    (1, 1, 1), (15, 17, 31), (16, 33, 32), (31, 32, 33), (127, 129, 255), (129, 127, 257), (33, 31, 1025), (1, 300, 70),
+    (31, 17, 700), (257, 1, 64), (130, 1100, 40), (600, 35, 40), (5, 1030, 2049), (64, 31, 6000), (129, 520, 2100),
 ]  # fmt: skip
 SHAPES = shapes(3)[::3] + EDGES
 BOUND = {6: 2.0**-24, 3: 3 * 2.0**-18, 1: 2.0**-8}  # of what terms leave out, as a share of |a| |b|, to first order

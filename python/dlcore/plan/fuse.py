@@ -171,9 +171,7 @@ def _pack(nodes: list[Node], layout) -> list[Node]:
     return out
 
 
-def _packed(
-    out: list[Node], packs: dict[Value, int], node: Node, name: str, kind: str, ld: int, transposed: bool = False
-) -> Value:
+def _packed(out: list[Node], packs: dict[Value, int], node: Node, name: str, kind: str, ld: int, transposed=False) -> Value:
     """The packed form of a product's operand, from the pack node of that value: a new one, or its second output."""
     b, transposed = node.operands[name], float(transposed)
     at = packs.get(b)
@@ -197,9 +195,9 @@ def _packed(
 
 def _store_parts(nodes: list[Node]) -> list[Node]:
     """The parts of a value that a chain stores are stored beside it, or, where nothing else reads it, in its place."""
-    stores = {s.operands["out"]: (node, s) for node in nodes for s in node.chain if s.op is Store}
-    packs = {n.operands["x"]: n for n in nodes if n.op is Pack and n.operands["packed"].layout == "parts" and not n.chain}
-    taken = {x: pack for x, pack in packs.items() if x in stores and stores[x][0].section == pack.section}
+    makers = {s.operands["out"]: node for node in nodes for s in node.chain if s.op is Store}
+    packs = {n.operands["x"]: n for n in nodes if n.op is Pack and n.operands["packed"].layout == "parts"}
+    taken = {x: pack for x, pack in packs.items() if x in makers and makers[x].section == pack.section}
     read = {v for node in nodes if node not in taken.values() for v in node.reads()}
 
     def chain(node: Node) -> Iterable[Node]:
@@ -208,7 +206,7 @@ def _store_parts(nodes: list[Node]) -> list[Node]:
             if x not in taken or x in read or x.kind != "temporary":
                 yield stage
             if x in taken:
-                yield from _stores(taken[x].operands["packed"])
+                yield from (store for v in taken[x].writes() for store in _stores(v))
 
     return [replace(node, chain=tuple(chain(node))) for node in nodes if node not in taken.values()]
 
