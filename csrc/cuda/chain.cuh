@@ -96,11 +96,11 @@ __device__ inline void dropout(const Stage& s, Tile& t) {
 
 __device__ inline void store_parts(const View& out, const Tile& t) {
   const int64_t pitch = pitch_of(out);
-  if (t.col >= pitch) return;
   uint16_t* to = at<uint16_t>(out) + t.row * pitch + t.col;
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
-    if (r < t.rows) store_parts4(to + r * pitch, out.rows * pitch, out.ld, t.v[r], t.cols);
+    if (r < t.rows && t.col < pitch) store_parts4(to, out.rows * pitch, int(out.ld), t.v[r], t.cols);
+    to += pitch;
   }
 }
 

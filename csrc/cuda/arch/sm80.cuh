@@ -8,7 +8,9 @@
 #include "../emulator/sm80.h"
 #else
 
-#define DLCORE_SM80 (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+
+#define DLCORE_SM80
 
 DLCORE_BEGIN
 
@@ -57,4 +59,5 @@ __device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint3
 
 DLCORE_END
 
+#endif
 #endif

@@ -4,7 +4,7 @@
 #pragma once
 #include "../launch.cuh"
 
-#define DLCORE_SM80 1
+#define DLCORE_SM80
 
 DLCORE_BEGIN
 

@@ -16,7 +16,8 @@ constexpr int DEPTH = int(STAGE_DEPTH), STEP = 16;  // of a stage, of an instruc
 constexpr int WARPS_DOWN = 2, WARPS_ACROSS = THREADS / WARP / WARPS_DOWN;
 
 // A block. A stage of 128 + 128 rows is 16 KB a part: 4, 3 and 2 of them fit into the 99 KB of sm_86, 89 and 120, and
-// with three parts 2 x 192 instructions of a warp outlast a load. Sums and accumulators take 2 x 64 registers of 255.
+// with three parts 2 x 192 instructions of a warp outlast a load. Sums and accumulators take 2 x 64 registers of 255;
+// of tiles of 64 x 64 a multiprocessor has two.
 template <int terms_, int tile>
 struct Config {
   static constexpr int terms = terms_, parts = PARTS_OF_TERMS[terms], stages = 5 - parts;
@@ -226,8 +227,8 @@ __device__ inline void finish(const Instruction& in, const TermsCut& cut, const 
 }
 
 template <Role role, int terms, int tile>
-__global__ void __launch_bounds__(THREADS, 1) mma_kernel(const Instruction in, const TermsCut cut) {
-#if DLCORE_SM80
+__global__ void __launch_bounds__(THREADS, tile == 0 ? 2 : 1) mma_kernel(const Instruction in, const TermsCut cut) {
+#ifdef DLCORE_SM80
   typedef Config<terms, tile> C;
   MmaMemory<C>& memory = shared_memory<MmaMemory<C>>();
   const TilePlace place = tile_place(cut, blockIdx.x);

@@ -10,12 +10,12 @@ DLCORE_BEGIN
 DLCORE_HD int64_t pitch_of(const View& parts) { return round_up(parts.cols, PART_ALIGN); }
 
 // The first n <= 4 elements, and zeros, into each part; `apart` elements lie between parts. to: a multiple of 8 bytes
-__device__ inline void store_parts4(uint16_t* to, int64_t apart, int64_t parts, const real (&x)[4], int n) {
+__device__ inline void store_parts4(uint16_t* to, int64_t apart, int parts, const real (&x)[4], int n) {
   real rest[4];
   DLCORE_UNROLL(4)
   for (int i = 0; i < 4; ++i) rest[i] = i < n ? x[i] : real(0);
   DLCORE_UNROLL(1)
-  for (int64_t p = 0; p < parts; ++p, to += apart) {
+  for (int p = 0; p < parts; ++p, to += apart) {
     real h[4];
     DLCORE_UNROLL(4)
     for (int i = 0; i < 4; ++i) h[i] = round_bf16(rest[i]), rest[i] -= h[i];

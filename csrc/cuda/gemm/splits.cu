@@ -4,11 +4,11 @@
 
 DLCORE_BEGIN
 
-__global__ void __launch_bounds__(THREADS, BLOCKS) sum_splits(const Instruction in, const int64_t splits) {
+__global__ void __launch_bounds__(THREADS, BLOCKS) sum_splits(const Instruction in, const int splits) {
   Tile t = tile_of(in, blockIdx.x);
   const int64_t ld = partial_ld(in);
   map(t, [](real, int, int) { return real(0); });
-  for (int64_t s = 0; s < splits; ++s) {
+  for (int s = 0; s < splits; ++s) {
     const real* from = partial(in, s) + t.row * ld + t.col;
     DLCORE_UNROLL(4)
     for (int r = 0; r < SIDE; ++r) {
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) sum_splits(const Instruction 
 
 void launch_later(const Launch& l, const Splits& splits, int32_t phase) {
   if (phase > 1 || splits.count == 1) return launch_merge(l);
-  launch_kernel(sum_splits, l, tile_items(*l.instruction), THREADS, sizeof(ChainMemory), splits.count);
+  launch_kernel(sum_splits, l, tile_items(*l.instruction), THREADS, sizeof(ChainMemory), int(splits.count));
 }
 
 DLCORE_END
