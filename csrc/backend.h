@@ -26,8 +26,11 @@ enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u6
 // planes:    a (k, n) operand of a product as the sum of ld bf16 parts, in the order of a matrix unit:
 // [ceil(n / PLANE_STEP)][ceil(k / PLANE_STEP)][ld][2][16][16][2], the last three pairs of rows, columns, rows of a
 // pair; absent elements are zero.
-enum class Layout : int32_t { row_major, strips, planes };
-constexpr int64_t PLANE_STEP = 32;
+// parts:     a matrix as the sum of ld bf16 parts, each row major: [ld][rows][cols rounded up to PART_ALIGN], zeros
+// behind the last column. Either operand of a product, in every role; begins at a multiple of 16 bytes, as each row
+// does.
+enum class Layout : int32_t { row_major, strips, planes, parts };
+constexpr int64_t PLANE_STEP = 32, PART_ALIGN = 8;
 
 struct View {
   int32_t arena;  // index into the bases given to run; -1: absent
@@ -49,7 +52,7 @@ enum class StageKind : int32_t {
   activate_grad,  // v = v * f'(operand)     numbers[3] != 0: operand is f's output, else its input
   dropout,        // v = kept ? v / keep : 0 numbers[0] = drop probability; a = counters
   scale,          // v = v * numbers[0]
-  store,          // out = v
+  store,          // out = v, or its parts
   sum,            // out (1, cols) = sum over rows of v
   dot,            // out (1, cols) = sum over rows of v * operand
   moments         // out (1, cols) = mean over rows, out2 (1, cols) = sum of squared deviations
@@ -70,9 +73,13 @@ struct Stage {
 // How products are made, where the real is f32: float32 errs no more than multiply-adds in f32, bf16x3 by at most 1e-5
 // and bf16 by 4e-3 of the result's norm, on normal data.
 enum class Precision : int32_t { float32, bf16x3, bf16 };
-// A product of so many terms sums products of bf16 parts of its operands; 0: multiply-adds of the real type. The planes
-// that hold the parts, by terms; 0: no such product.
-constexpr int32_t PLANES_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
+// A product of so many terms sums products of bf16 parts of its operands; 0: multiply-adds of the real type. The parts
+// of an operand, by terms; 0: no such product.
+constexpr int32_t PARTS_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
+
+// Whose kernels make products on a GPU: simt, multiply-adds; mma, bf16 terms on tensor cores (mma.sync), for GPUs of
+// compute capability 8.0 or later; automatic, the best that has passed its tests on a GPU: simt.
+enum class Gemm : int32_t { automatic, simt, mma };
 
 enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, input gradient, weight gradient
 
@@ -80,9 +87,10 @@ enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, in
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
   product,                // [A, B] numbers [role, terms?]; chain: C (m, n). B row major, or with role nn, tn strips of
-                          // (k, n), of 0 terms, or planes
+                          // (k, n), of 0 terms, or planes; or, of terms and on GPUs, both in parts
   pointwise,              // [x]; chain: x
-  pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T
+  pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T,
+                          // but not in parts
   gather,                 // [data, order?, counters]; chain: row order[position + r] of data, converted to real
   gather_index,           // [data, order?, counters, out i32 (rows, cols)]: the same for integers
   moments_finish,         // [mean, m2, gamma, beta, running_mean!?, running_var!?, scale, shift, rstd, center]
@@ -190,7 +198,8 @@ struct Traits {
   const Formula* rules;
   const Formula* losses;
   int32_t activation_count, rule_count, loss_count;
-  const char* unit;  // that multiplies bf16: "amx", "stand-in"; nullptr: none
+  const char* unit;    // that multiplies bf16: "amx", "stand-in", "tensor cores"; nullptr: none
+  Layout unit_layout;  // in which it reads operands: planes, B alone, or parts, both
 };
 
 struct Recording;  // runtime/recording.h
@@ -213,9 +222,9 @@ class Backend {
   // To its memory; the next run waits for it, the caller need not.
   virtual void put(char* to, const char* from, int64_t bytes) { copy(to, from, bytes); }
   virtual int64_t scratch(const Instruction&) const = 0;
-  virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand
-  // Terms of the fastest product that errs no more than the precision allows.
-  virtual int32_t terms(Precision, int64_t /*m*/, int64_t /*n*/, int64_t /*k*/) const { return 0; }
+  virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand, of 0 terms
+  // Terms of the fastest product that errs no more than the precision allows, of the kernels that are asked for.
+  virtual int32_t terms(Precision, int64_t m, int64_t n, int64_t k, Gemm) const = 0;
   virtual int64_t depth(const Instruction&) const { return 0; }  // as KernelEntry's
   virtual Recording* record(const Section*, int32_t count) = 0;
   virtual void run(const Program*, int32_t count, char* const* bases, int32_t threads) = 0;

@@ -21,7 +21,8 @@ namespace py = pybind11;
 
 using namespace py::literals;
 
-#include "bindings_instructions.h"  // after pybind11, which only this file includes
+#include "bindings_cuda.h"  // after pybind11, which only this file includes
+#include "bindings_instructions.h"
 #include "bindings_memory.h"
 
 #include "bindings_dlpack.h"  // after the memory
@@ -38,14 +39,16 @@ void bind_constants(py::module_& m) {
   m.attr("LAYOUTS") = tuple_of(LAYOUT_NAMES);
   m.attr("PRECISIONS") = tuple_of(PRECISION_NAMES);
   m.attr("ROLES") = tuple_of(ROLE_NAMES);
-  m.attr("PLANES") = py::dict();  // by terms
-  for (int32_t terms = 1; terms < int32_t(length(PLANES_OF_TERMS)); ++terms) {
-    if (PLANES_OF_TERMS[terms] > 0) m.attr("PLANES")[py::int_(terms)] = PLANES_OF_TERMS[terms];
+  m.attr("GEMMS") = tuple_of(GEMM_NAMES);
+  m.attr("PARTS") = py::dict();  // by terms
+  for (int32_t terms = 1; terms < int32_t(length(PARTS_OF_TERMS)); ++terms) {
+    if (PARTS_OF_TERMS[terms] > 0) m.attr("PARTS")[py::int_(terms)] = PARTS_OF_TERMS[terms];
   }
   m.attr("CHUNK_ROWS") = CHUNK_ROWS;
   m.attr("LOCAL_ARENA") = LOCAL_ARENA;
   m.attr("LOCAL_BYTES") = LOCAL_BYTES;
   m.attr("COLUMN_ALIGN") = COLUMN_ALIGN;
+  m.attr("PART_ALIGN") = PART_ALIGN;
   m.attr("ALIGNMENT") = ALIGNMENT;
   m.attr("METRICS") = int(METRICS);
   m.attr("COUNTERS") = int(COUNTERS);
@@ -351,6 +354,7 @@ void bind_backend(py::module_& m) {
       .def_readonly("isa", &CoreBackend::isa)
       .def_readonly("real", &CoreBackend::real)
       .def_property_readonly("unit", [](const CoreBackend& b) { return b.traits().unit; })
+      .def_property_readonly("unit_layout", [](const CoreBackend& b) { return name_of(b.traits().unit_layout); })
       .def_property_readonly("lanes", [](const CoreBackend& b) { return b.traits().lanes; })
       .def_property_readonly("strip", [](const CoreBackend& b) { return b.traits().strip; })
       .def_property_readonly(
@@ -378,10 +382,12 @@ void bind_backend(py::module_& m) {
           "role"_a, "m"_a, "n"_a, "k"_a)
       .def(
           "terms",
-          [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth) {
-            return b.backend->terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth);
+          [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth,
+             const std::string& gemm) {
+            return b.backend->terms(parse<Precision>("precision", PRECISION_NAMES, precision), rows, cols, depth,
+                                    parse<Gemm>("gemm", GEMM_NAMES, gemm));
           },
-          "precision"_a, "m"_a, "n"_a, "k"_a)
+          "precision"_a, "m"_a, "n"_a, "k"_a, "gemm"_a = "auto")
       .def("record", &CoreBackend::record, "sections"_a)
       .def_property_readonly("room", [](const CoreBackend& b) { return b.door("room").room(); })
       .def_property_readonly("stream", [](const CoreBackend& b) { return b.door("stream").stream(); })
@@ -432,11 +438,6 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-py::dict describe(const CudaInfo& info) {
-  return py::dict("built"_a = info.built, "available"_a = info.absence.empty(), "architectures"_a = info.architectures,
-                  "devices"_a = info.devices, "reason"_a = info.absence);
-}
-
 // Is every number of a C-contiguous float32 or float64 array finite?
 bool all_finite(const py::buffer& array) {
   const py::buffer_info info = array.request();
@@ -477,20 +478,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   dlcore::bind_backend(m);
   m.def("cpu_info", &dlcore::cpu_info);
   m.def("all_finite", &dlcore::all_finite, "array"_a);
-  m.def("cuda_info", [] { return dlcore::describe(dlcore::cuda_info()); });
-  m.def("emulator_info", [] { return dlcore::describe(dlcore::emulator_info()); });
-  m.def("emulator_built", [] { return dlcore::emulator_info().built; });
-  m.def("emulated_launches", &dlcore::emulated_launches);
-  m.def("emulate_fault", &dlcore::emulate_fault, "fault"_a, "schedule"_a);
-  m.def("emulator_count", &dlcore::emulator_count, "what"_a);
-  m.def("emulator_set", &dlcore::emulator_set, "what"_a, "value"_a);
-  m.def("emulator_stream", &dlcore::emulator_stream);
-  m.def(
-      "emulator_write",
-      [](uintptr_t stream, uintptr_t address, const py::bytes& bytes) {
-        dlcore::emulator_write(stream, address, bytes);
-      },
-      "stream"_a, "address"_a, "bytes"_a);
+  dlcore::bind_cuda(m);
   m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
   m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
   m.def("default_threads", &dlcore::default_threads);

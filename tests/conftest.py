@@ -58,12 +58,22 @@ def backend(isa, real):
 UNITS = [isa for isa in _core.cpu_info()["available"] if instructions.backend(isa, "float32").unit]
 
 
-@pytest.fixture(params=UNITS or ["none"])
-def unit(request):
-    """A backend whose products can sum bf16 terms."""
-    if request.param == "none":
+def backend_with_unit(name):
+    if name == "none":
         pytest.skip("no matrix unit here: build with -DDLCORE_TILES_STANDIN=ON")
-    return instructions.backend(request.param, "float32")
+    return instructions.backend(name, "float32")
+
+
+@pytest.fixture(params=UNITS or ["none"])
+def cpu_unit(request):
+    """A backend of the CPU whose products can sum bf16 terms."""
+    return backend_with_unit(request.param)
+
+
+@pytest.fixture(params=[*UNITS, *DEVICES] or ["none"])
+def unit(request):
+    """The same, of a device too."""
+    return backend_with_unit(request.param)
 
 
 @pytest.fixture(params=["cpu", *DEVICES])

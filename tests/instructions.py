@@ -35,6 +35,7 @@ class Operand:
     in_place: bool = False  # the array's own memory, with its strides; not for results
     strip_cols: int = 0  # the array is (strips, k, ld): the strips of a (k, strip_cols) matrix
     planes_of: tuple = ()  # the array is (strips * steps, planes, 1024), uint16: the planes of a (k, n) matrix
+    parts_of: tuple = ()  # the array is (members, parts, rows, pitch), uint16: the parts of matrices of this shape
 
 
 @dataclass(eq=False)
@@ -72,6 +73,19 @@ def from_planes(operand):
     return values[:, :k, :n], np.concatenate([whole[:, k:].ravel(), whole[:, :, n:].ravel()])
 
 
+def room_for_parts(rows, cols, parts, members=1):
+    """An operand that pack fills with the bf16 parts of (members) matrices."""
+    pitch = -(-cols // _core.PART_ALIGN) * _core.PART_ALIGN
+    return Operand(np.full((members, parts, rows, pitch), 0xFFFF, np.uint16), dtype="bf16", parts_of=(rows, cols))
+
+
+def from_parts(operand):
+    """As float64 (members, parts, rows, cols), and the elements behind the last column, to be zero."""
+    values = (operand.array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    cols = operand.parts_of[1]
+    return values[..., :cols], values[..., cols:]
+
+
 def strips_of(matrix, strip):
     """(k, n) -> (ceil(n / strip), k, strip), zeros behind the last column: what pack makes."""
     k, n = matrix.shape
@@ -106,9 +120,11 @@ class Memory:
 
     def _copy(self, operand):
         array, item = operand.array, operand.array.itemsize
-        ld = array.shape[-1] + (0 if operand.strip_cols or operand.planes_of else GAP)
+        ld = array.shape[-1] + (0 if operand.strip_cols or operand.planes_of or operand.parts_of else GAP)
         strides = (array.shape[-2] * ld * item, ld * item, item)[-array.ndim :]
         offset = GUARD + item
+        if operand.parts_of:
+            strides, offset = array.strides, GUARD + 2 * _core.PART_ALIGN
         buffer = aligned(offset + strides[0] * array.shape[0] + GUARD)
         inside = np.ndarray(array.shape, array.dtype, buffer, offset, strides)
         inside[...] = array
@@ -120,6 +136,10 @@ class Memory:
             shape = (array.shape[1], operand.strip_cols)
         elif operand.planes_of:
             shape, ld = operand.planes_of, array.shape[1]
+        elif operand.parts_of:
+            shape, ld = operand.parts_of, array.shape[1]
+            if array.shape[0] > 1:
+                members, member_stride = array.shape[0], strides[0]
         elif array.ndim == 3:
             shape = array.shape[1:]
             if array.shape[0] > 1:
@@ -127,7 +147,9 @@ class Memory:
         return self._made(operand, shape, members, ld, 1, offset, member_stride)
 
     def _made(self, operand, shape, members, ld, step, offset, member_stride):
-        layout = "strips" if operand.strip_cols else "planes" if operand.planes_of else "row_major"
+        layout = (
+            "strips" if operand.strip_cols else "planes" if operand.planes_of else "parts" if operand.parts_of else "row_major"
+        )
         return _core.View(
             arena=len(self.bases) - 1, dtype=operand.dtype or DTYPES[operand.array.dtype.name], layout=layout,
             rows=shape[0], cols=shape[1], ld=ld, step=step, offset=offset, members=members, member_stride=member_stride,

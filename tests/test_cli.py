@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore import defaults
+from dlcore import _core, defaults
 from dlcore import io as dlio
 from dlcore.cli import main
 from dlcore.cli import train as train_command
 
 TRAIN_KEYS = {
     "test_accuracy", "test_r2", "training_loss", "validation_loss", "epochs", "best_epoch", "seconds", "samples_per_second",
-    "seed", "precision", "device", "threads", "parameters", "data", "training_rows", "settings",
+    "seed", "precision", "device", "gemm", "threads", "parameters", "data", "training_rows", "settings",
 }  # fmt: skip
 
 
@@ -123,7 +123,8 @@ def test_info_tells_version_threads_processor_and_gpu(cli):
     assert (status, err) == (0, "")
     assert info["version"] == dl.__version__ and info["threads"] >= 1
     assert {"vendor", "instruction_sets", "chosen"} <= set(info["cpu"])
-    assert {"built", "available", "architectures", "devices", "reason"} == set(info["cuda"])
+    assert {"built", "available", "architectures", "devices", "reason", "gemm"} == set(info["cuda"])
+    assert set(info["cuda"]["gemm"]) == set(_core.GEMMS)
     assert set(info["precision"]) == {"float32", "bf16x3", "bf16"}
     assert info["cpu"]["chosen"] in cli("info")[1] and info["precision"]["bf16"] in cli("info")[1]
 
@@ -173,6 +174,7 @@ def test_info_refuses_an_instruction_set_that_is_not_there():
         ("train absent.csv --schedule cosin", "did you mean 'cosine'?"),
         ("train absent.csv --init kaimin-normal", "did you mean 'kaiming-normal'?"),
         ("train absent.csv --task regresion", "did you mean 'regression'?"),
+        ("train absent.csv --gemm mma", "train: gemm: expected 'auto' on the CPU, got 'mma'"),
         ("train absent.csv --precision bf61", "expected --precision to be one of float32, bf16x3, bf16, got 'bf61'; did you"),
         ("train absent.csv --device gpu", "expected --device to be one of auto, cpu, cuda, got 'gpu'"),
         ("train absent.csv --device cuda:x", "expected --device to be one of auto, cpu, cuda, got 'cuda:x'"),

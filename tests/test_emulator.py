@@ -14,6 +14,7 @@ from cases import cuda_kernels, make_case
 from checks import rng
 from dlcore import _core
 from instructions import activation, assert_same_bits, backend, pointwise, run_kernel, stage
+from test_terms import product
 
 pytestmark = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
 
@@ -28,9 +29,27 @@ def test_sound_kernel_reverses_under_every_schedule():
     assert set(results("sound")) == {tuple(map(float, reversed(range(64))))}
 
 
-def test_missing_barrier_reads_poison():
-    for found in results("missing_barrier"):
+def test_sound_copy_reverses_under_every_schedule():
+    assert set(results("sound_copy")) == set(results("sound"))
+
+
+@pytest.mark.parametrize("fault", ["missing_barrier", "missing_wait"])
+def test_what_is_not_there_yet_is_poison(fault):
+    for found in results(fault):
         assert any(math.isnan(x) for x in found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("copy_left", "expected threads to wait for their copies, got one that did not"),
+        ("bank_conflict", "expected rows of a matrix in different banks, got a conflict"),
+    ],
+)
+def test_faults_of_copies_and_matrices_are_found(fault, message):
+    for schedule in SCHEDULES:
+        with pytest.raises(RuntimeError, match=message):
+            _core.emulate_fault(fault, schedule)
 
 
 def test_race_changes_the_result_with_the_schedule():
@@ -88,6 +107,10 @@ def launch_everything(core):
             a, b = (np.ones(shape, np.float32) for shape in shapes)
             chain = [stage("store", out=np.empty((m, n), np.float32))]
             run_kernel(core, "product", [a, b], m, n, chain, [role], threads=(1,))
+    for terms in (1, 3, 6):  # every tile of a tensor core
+        for m, n in ((64, 64), (1030, 1030), (130, 4100), (1030, 2100))[: 2 if terms > 1 else 4]:
+            for role, (a, b) in zip(_core.ROLES, (((m, 3), (3, n)), ((m, 3), (n, 3)), ((3, m), (3, n))), strict=True):
+                product(core, np.ones(a, np.float32), np.ones(b, np.float32), terms, role)
 
 
 def test_every_kernel_runs_in_the_emulator():

@@ -14,7 +14,7 @@ from dlcore.plan.fuse import fuse, unfused
 from dlcore.plan.place import Block, in_place, place
 from dlcore.plan.sections import CHUNK_ROWS, cut
 
-ROW_MAJOR = lambda role, m, n, k: ("row_major", 16)  # noqa: E731
+ROW_MAJOR = lambda role, terms, m, n, k: ("row_major", 16)  # noqa: E731
 
 
 def traced(layer, rows=4, training=True):
@@ -146,7 +146,7 @@ def test_an_add_rides_in_the_later_of_its_producers():
 
 
 def test_packs_are_made_once_for_both_directions_and_absorb_their_producer():
-    strips = lambda role, m, n, k: ("strips", 16)  # noqa: E731
+    strips = lambda role, terms, m, n, k: ("strips", 16)  # noqa: E731
     trace, _ = backward(dl.Sequential(dl.Linear(3, 5), dl.ReLU(), dl.Linear(5, 2)), wrt_input=True)
     nodes = fuse(trace.nodes, strips)
     weights = [n for n in nodes if n.op is ops.Pack and n.operands["x"].kind == "parameter"]
@@ -157,7 +157,7 @@ def test_packs_are_made_once_for_both_directions_and_absorb_their_producer():
 
 def test_unfused_stores_every_value_and_chains_nothing():
     trace, _ = backward(dl.Sequential(dl.Linear(3, 5), dl.BatchNorm(5), dl.ReLU(), dl.Linear(5, 2)), rows=8)
-    for node in unfused(trace.nodes):
+    for node in unfused(trace.nodes, ROW_MAJOR):
         stages = [s for s in node.chain if s.op is not ops.Store]
         assert len(stages) <= 1
 

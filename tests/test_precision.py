@@ -19,10 +19,10 @@ NETS = {"many_rows": (740, (64, 740, 64)), "few_rows": (64, (740, 740))}
 
 
 @pytest.fixture
-def on_unit(unit, monkeypatch):
+def on_unit(cpu_unit, monkeypatch):
     """Nets of this test run on a backend with a matrix unit."""
-    monkeypatch.setattr(backends, "get", lambda dtype="float32", device="cpu": _core.Backend(unit.isa, dtype))
-    return unit
+    monkeypatch.setattr(backends, "get", lambda dtype="float32", device="cpu": _core.Backend(cpu_unit.isa, dtype))
+    return cpu_unit
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ def test_record_refuses_malformed_instruction(name):
     ("make", "message"),
     [
         (lambda: _core.View(0, "f23"), "View dtype: expected one of f32, .*, got 'f23'"),
-        (lambda: _core.View(0, layout="columns"), "View layout: expected one of row_major, strips, planes, got 'columns'"),
+        (lambda: _core.View(0, layout="columns"), "View layout: expected one of row_major, .*, got 'columns'"),
         (lambda: _core.Stage("sums"), "Stage kind: expected one of affine, .*, got 'sums'"),
         (lambda: _core.Stage("scale", numbers=[1] * 5), "Stage numbers: expected at most 4, got 5"),
         (lambda: _core.Instruction("prod", 1, 1, []), "Instruction kernel: expected one of product, .*, got 'prod'"),

@@ -43,7 +43,8 @@ extern const Traits traits = {DLCORE_NAME(DLCORE_ISA),
 #else
                               nullptr
 #endif
-};
+                              ,
+                              Layout::planes};
 
 extern const KernelEntry* const kernel_table[] = {&product_entry,
                                                   &pointwise_entry,

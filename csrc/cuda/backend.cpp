@@ -42,6 +42,13 @@ Part<T> append(std::vector<char>& image, const std::vector<T>& values) {
   return part;
 }
 
+// Copies past registers, and bf16, came with 8.0.
+void check_mma(const char* who, int device) {
+  const int capability = device_capability(device);
+  CHECK_ARG(capability >= 80, who, ": expected a GPU of compute capability 8.0 or later for 'mma', got ",
+            capability / 10, ".", capability % 10, "; 'simt' serves it");
+}
+
 void set_address(View& view, char* const* bases) {
   if (view.arena >= 0) view.offset += int64_t(reinterpret_cast<intptr_t>(bases[view.arena]));
 }
@@ -221,12 +228,21 @@ Layout DeviceBackend::layout(Role, int64_t m, int64_t n, int64_t k) const {
   return Layout::row_major;
 }
 
+int32_t DeviceBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k, Gemm gemm) const {
+  CHECK_ARG(m > 0 && n > 0 && k > 0, "terms: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
+  if (gemm != Gemm::mma) return 0;
+  check_mma("gemm", device_);
+  return precision == Precision::float32 ? 6 : precision == Precision::bf16x3 ? 3 : 1;
+}
+
 // Launches follow one another, so blocks of rows would gain nothing.
 Recording* DeviceBackend::record(const Section* sections, int32_t count) {
   std::vector<Section> flat(sections, sections + count);
   for (Section& section : flat) section.block_rows = std::min<int64_t>(section.block_rows, 0);
   std::unique_ptr<Recording> recording(record_sections(flat.data(), count, kernel_table, traits()));
   for (const Planned& planned : recording->planned) {
+    const Instruction& in = planned.instruction;
+    if (in.kernel == Kernel::product && in.number_count > 1 && in.numbers[1] > 0) check_mma("record product", device_);
     CHECK_ARG(planned.footprint.members <= MEMBER_LIMIT, "record: expected at most ", MEMBER_LIMIT, " members, got ",
               planned.footprint.members);
   }

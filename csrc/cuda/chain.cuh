@@ -5,6 +5,7 @@
 // Reductions are those of cpu/chain.h, to the bit: rows in order within a chunk, chunks in order.
 #pragma once
 #include "../math/activations.h"
+#include "gemm/parts.cuh"
 #include "stage.cuh"
 
 DLCORE_BEGIN
@@ -86,7 +87,18 @@ __device__ inline void dropout(const Stage& s, Tile& t) {
   });
 }
 
+__device__ inline void store_parts(const View& out, const Tile& t) {
+  const int64_t pitch = pitch_of(out);
+  uint16_t* to = at<uint16_t>(out) + t.row * pitch + t.col;
+  DLCORE_UNROLL(4)
+  for (int r = 0; r < SIDE; ++r) {
+    if (r < t.rows && t.col < pitch) store_parts4(to, out.rows * pitch, int(out.ld), t.v[r], t.cols);
+    to += pitch;
+  }
+}
+
 __device__ inline void store_tile(const View& out, const Tile& t) {
+  if (out.layout == Layout::parts) return store_parts(out, t);
   real* to = at<real>(out);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {

@@ -102,6 +102,13 @@ OnDevice::~OnDevice() {
 
 std::mutex& device_mutex() { return here().mutex; }
 
+int device_capability(int device) {
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
 char* device_allocate(int64_t bytes) {
   void* memory = nullptr;
   const cudaStream_t on = here().work;
@@ -135,6 +142,10 @@ int device_of(const char* memory) {
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,
                    size_t shared_bytes) {
   const dim3 grid{unsigned(blocks), unsigned(members), 1}, block{unsigned(threads), 1, 1};
+  if (shared_bytes > 48 << 10) {  // more must be asked for
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
+          "cudaFuncSetAttribute");
+  }
   check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, here().work), "cudaLaunchKernel");
 }
 

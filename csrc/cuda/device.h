@@ -12,6 +12,7 @@ DLCORE_BEGIN
 
 std::string device_absence();  // why there is none; "" when there is one
 std::vector<std::string> device_names();
+int device_capability(int device);  // 90 for compute capability 9.0
 
 // Makes a device the one of the calling thread; the one before comes back at the end. What follows concerns this device
 // and is done in the order it is asked for, on one stream. Refused in a fork of the process that first used a device.

@@ -23,6 +23,7 @@ struct Entry : KernelEntry {
 extern const Entry product_entry, pointwise_entry, pack_entry, gather_entry, gather_index_entry, moments_finish_entry,
     norm_backward_finish_entry, layer_norm_entry, layer_norm_backward_entry, softmax_cross_entropy_entry, loss_entry,
     grad_scale_entry, update_entry, tick_entry, softmax_entry;
+extern const Entry mma_product_entry;  // of products of bf16 terms
 
 extern const KernelEntry* const kernel_table[];  // in the order of enum Kernel, each an Entry
 extern const Traits traits;

@@ -25,7 +25,7 @@ struct Same {
   typedef T type;
 };
 
-// kernel(launch.device, more...) on `blocks` blocks for each member; at most 48 KB of shared memory.
+// kernel(launch.device, more...) on `blocks` blocks for each member.
 template <class... More>
 void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, int64_t blocks, int threads,
                    size_t shared_bytes, typename Same<More>::type... more) {

@@ -24,9 +24,18 @@ static constexpr int32_t length(const Formula (&)[n]) {
 
 #define DLCORE_TEXT(name) #name
 #define DLCORE_NAME(name) DLCORE_TEXT(name)
-extern const Traits traits = {DLCORE_NAME(DLCORE_ISA), DType::f32,        4,         int32_t(TILE),
-                              activation_list,         rule_list,         loss_list, length(activation_list),
-                              length(rule_list),       length(loss_list), nullptr};
+extern const Traits traits = {DLCORE_NAME(DLCORE_ISA),
+                              DType::f32,
+                              4,
+                              int32_t(TILE),
+                              activation_list,
+                              rule_list,
+                              loss_list,
+                              length(activation_list),
+                              length(rule_list),
+                              length(loss_list),
+                              "tensor cores",
+                              Layout::parts};
 
 extern const KernelEntry* const kernel_table[] = {&product_entry,
                                                   &pointwise_entry,

@@ -5,6 +5,7 @@
 
 #include "../check.h"
 #include "arena.h"
+#include "names.h"
 #include "recording.h"
 
 namespace dlcore {
@@ -31,8 +32,10 @@ Layout HostBackend::layout(Role role, int64_t m, int64_t n, int64_t k) const {
   return kernels_.layout(role, m, n, k);
 }
 
-int32_t HostBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k) const {
+int32_t HostBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k, Gemm gemm) const {
   CHECK_ARG(m > 0 && n > 0 && k > 0, "terms: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
+  CHECK_ARG(gemm == Gemm::automatic, "gemm: expected 'auto' on the CPU, got '", name_of(gemm),
+            "'; its kernels are those of device='cuda'");
   return kernels_.terms(precision, m, n, k);
 }
 

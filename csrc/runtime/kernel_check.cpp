@@ -31,22 +31,33 @@ struct Subject {
   }
 };
 
+// The layout of an operand of a product: row major, strips (of B) for no terms, planes (of B) or parts for some.
+void check_factor(const Subject& s, int32_t i, int64_t terms) {
+  const View& view = s.operand(i);
+  const bool parts = terms > 0 && s.traits.unit_layout == Layout::parts;
+  const Layout packed = parts       ? Layout::parts
+                        : i == 0    ? Layout::row_major
+                        : terms > 0 ? Layout::planes
+                                    : Layout::strips;
+  CHECK_ARG(view.layout == packed || (view.layout == Layout::row_major && !parts), s.who, " ", s.operand_name(i),
+            ": expected ", name_of(packed), " for ", terms, " terms, got ", name_of(view.layout));
+  CHECK_ARG(terms == 0 || view.layout == Layout::row_major || view.ld == PARTS_OF_TERMS[terms], s.who, " ",
+            s.operand_name(i), ": expected ", PARTS_OF_TERMS[terms], " ", name_of(packed), " for ", terms,
+            " terms, got ", view.ld);
+}
+
 void check_product(const Subject& s) {
   const Role role = Role(s.integer(0, "role", length(ROLE_NAMES)));
-  const int64_t terms = s.instruction.number_count > 1 ? s.integer(1, "terms", length(PLANES_OF_TERMS)) : 0;
-  const int64_t planes = PLANES_OF_TERMS[terms];
-  CHECK_ARG(terms == 0 || planes > 0, s.who, " terms: expected 0, 1, 3 or 6, got ", terms);
+  const int64_t terms = s.instruction.number_count > 1 ? s.integer(1, "terms", length(PARTS_OF_TERMS)) : 0;
+  CHECK_ARG(terms == 0 || PARTS_OF_TERMS[terms] > 0, s.who, " terms: expected 0, 1, 3 or 6, got ", terms);
   CHECK_ARG(terms == 0 || s.traits.unit != nullptr, s.who, " terms: expected 0, as ", s.traits.name,
             " has no matrix unit, got ", terms);
+  for (int32_t i = 0; i < 2; ++i) check_factor(s, i, terms);
   const Layout layout = s.operand(1).layout;
-  CHECK_ARG(layout == Layout::row_major || layout == (terms > 0 ? Layout::planes : Layout::strips), s.who,
-            " B: expected ", terms > 0 ? "planes" : "strips", " for ", terms, " terms, got ", name_of(layout));
-  CHECK_ARG(layout != Layout::planes || s.operand(1).ld == planes, s.who, " B: expected ", planes, " planes for ",
-            terms, " terms, got ", s.operand(1).ld);
   const int64_t m = s.instruction.rows, n = s.instruction.cols;
   const int64_t k = role == Role::tn ? s.operand(0).rows : s.operand(0).cols;
-  CHECK_ARG(layout == Layout::row_major || role != Role::nt, s.who, " B: expected role nn or tn with layout ",
-            name_of(layout), ", got ", ROLE_NAMES[int32_t(role)]);
+  CHECK_ARG(layout == Layout::row_major || layout == Layout::parts || role != Role::nt, s.who,
+            " B: expected role nn or tn with layout ", name_of(layout), ", got ", ROLE_NAMES[int32_t(role)]);
   s.expect_shape(0, role == Role::tn ? k : m, role == Role::tn ? m : k);
   s.expect_shape(1, role == Role::nt ? n : k, role == Role::nt ? k : n);
 }
@@ -55,6 +66,8 @@ void check_pack(const Subject& s) {
   const int64_t rows = s.instruction.rows, cols = s.instruction.cols;
   for (int32_t i = 0; i < 2; ++i) {
     const bool transposed = s.integer(i, "transposed", 2) != 0;
+    CHECK_ARG(!transposed || s.operand(i + 1).layout != Layout::parts, s.who, " ", s.operand_name(i + 1),
+              ": expected parts as they are, which serve every role, got them transposed");
     if (s.operand(i + 1).arena >= 0) s.expect_shape(i + 1, transposed ? cols : rows, transposed ? rows : cols);
   }
 }

@@ -25,8 +25,9 @@ constexpr const char* STAGE_NAMES[] = {"affine", "affine2", "add", "activate", "
 constexpr const char* DTYPE_NAMES[] = {"f32", "f64", "f16", "bf16", "u8",  "i8",
                                        "u16", "i16", "u32", "i32",  "u64", "i64"};
 constexpr int64_t DTYPE_SIZES[] = {4, 8, 2, 2, 1, 1, 2, 2, 4, 4, 8, 8};  // bytes
-constexpr const char* LAYOUT_NAMES[] = {"row_major", "strips", "planes"};
+constexpr const char* LAYOUT_NAMES[] = {"row_major", "strips", "planes", "parts"};
 constexpr const char* PRECISION_NAMES[] = {"float32", "bf16x3", "bf16"};
+constexpr const char* GEMM_NAMES[] = {"auto", "simt", "mma"};
 constexpr const char* ROLE_NAMES[] = {"nn", "nt", "tn"};
 
 template <class T, int64_t n>
@@ -37,8 +38,9 @@ constexpr int64_t length(T (&)[n]) {
 static_assert(length(KERNEL_NAMES) == int64_t(Kernel::count));
 static_assert(length(STAGE_NAMES) == int64_t(StageKind::moments) + 1);
 static_assert(length(DTYPE_NAMES) == int64_t(DType::i64) + 1 && length(DTYPE_SIZES) == length(DTYPE_NAMES));
-static_assert(length(LAYOUT_NAMES) == int64_t(Layout::planes) + 1);
+static_assert(length(LAYOUT_NAMES) == int64_t(Layout::parts) + 1);
 static_assert(length(PRECISION_NAMES) == int64_t(Precision::bf16) + 1);
+static_assert(length(GEMM_NAMES) == int64_t(Gemm::mma) + 1);
 static_assert(length(ROLE_NAMES) == int64_t(Role::tn) + 1);
 
 constexpr int64_t size_of(DType dtype) { return DTYPE_SIZES[int32_t(dtype)]; }
@@ -46,5 +48,6 @@ constexpr const char* name_of(Kernel kernel) { return KERNEL_NAMES[int32_t(kerne
 constexpr const char* name_of(StageKind kind) { return STAGE_NAMES[int32_t(kind)]; }
 constexpr const char* name_of(DType dtype) { return DTYPE_NAMES[int32_t(dtype)]; }
 constexpr const char* name_of(Layout layout) { return LAYOUT_NAMES[int32_t(layout)]; }
+constexpr const char* name_of(Gemm gemm) { return GEMM_NAMES[int32_t(gemm)]; }
 
 }  // namespace dlcore

@@ -25,15 +25,16 @@ constexpr OperandSpec metrics(Access access = read, bool is_optional = false) {
 constexpr OperandSpec grad_scale(Access access = read, bool is_optional = false) {
   return {"grad_scale", Element::f64, 1, 2, access, is_optional};
 }
-constexpr OperandSpec packed(const char* name, Access access, bool is_optional = false) {
-  return {name, Element::real, ANY, ANY, access, is_optional, Touch::all, true};
+constexpr OperandSpec packed(const char* name, Access access, Layouts layouts = Layouts::all,
+                             bool is_optional = false) {
+  return {name, Element::real, ANY, ANY, access, is_optional, Touch::all, layouts};
 }
 constexpr OperandSpec order{"order", Element::i64, 1, ANY, read, optional, Touch::elements};
 
 const Signature KERNELS[] = {
-    {chain, sized, 1, {{"A", Element::real, ANY, ANY}, packed("B", read)}},
+    {chain, sized, 1, {packed("A", read, Layouts::parts), packed("B", read)}},
     {chain, sized, 0, {value("x")}},
-    {chain, sized, 2, {value("x"), packed("packed", write), packed("packed2", write, optional)}},
+    {chain, sized, 2, {value("x"), packed("packed", write), packed("packed2", write, Layouts::all, optional)}},
     {chain, sized, 0, {{"data", Element::any, ANY, COLS, read, false, Touch::rows}, order, counters()}},
     {no_chain,
      sized,

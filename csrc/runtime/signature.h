@@ -14,6 +14,9 @@ constexpr int64_t ANY = INT64_MIN, ROWS = ANY + 1, COLS = ANY + 2;  // anything;
 // How much of the operand one call touches.
 enum class Touch { all, rows, elements, row };  // all of it; instruction.rows rows, or elements, of it; one row of it
 
+// In which an operand may lie: row major alone; or also in parts; or in any.
+enum class Layouts { row_major, parts, all };
+
 struct OperandSpec {
   const char* name;
   Element element;
@@ -21,7 +24,7 @@ struct OperandSpec {
   Access access = Access::read;
   bool optional = false;
   Touch touch = Touch::all;
-  bool packed = false;  // may have another layout than row major
+  Layouts layouts = Layouts::row_major;
 };
 
 constexpr int32_t MAX_OPERANDS = 10;

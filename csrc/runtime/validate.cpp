@@ -46,6 +46,7 @@ void check_stage_views(const Instruction& instruction, const Stage& stage, const
                        Footprint& footprint) {
   const StageSignature& signature = signature_of(stage.kind);
   const bool random = stage.kind == StageKind::dropout, stores = stage.kind == StageKind::store;
+  const Layouts layouts = stores ? Layouts::parts : Layouts::row_major;
   const Use affine = stage.operand.arena >= 0 ? Use::optional : Use::none;
   const StageView views[] = {
       {signature.operand, {"operand", Element::real, ROWS, COLS}, &stage.operand},
@@ -54,7 +55,9 @@ void check_stage_views(const Instruction& instruction, const Stage& stage, const
       {signature.a, {"a", random ? Element::i64 : Element::real, 1, random ? int64_t(COUNTERS) : COLS}, &stage.a},
       {signature.b, {"b", Element::real, 1, COLS}, &stage.b},
       {signature.c, {"c", Element::real, 1, COLS}, &stage.c},
-      {signature.out, {"out", Element::real, stores ? ROWS : 1, COLS, Access::write}, &stage.out},
+      {signature.out,
+       {"out", Element::real, stores ? ROWS : 1, COLS, Access::write, false, Touch::all, layouts},
+       &stage.out},
       {signature.out2, {"out2", Element::real, 1, COLS, Access::write}, &stage.out2}};
   for (const StageView& entry : views) {
     OperandSpec spec = entry.spec;

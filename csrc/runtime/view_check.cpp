@@ -57,13 +57,22 @@ int64_t resolve(int64_t extent, const Instruction& instruction) {
 
 bool within(int64_t n, int64_t low) { return n >= low && n <= FIELD_LIMIT; }
 
+int64_t whole(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+bool may_lie(const OperandSpec& spec, Layout layout) {
+  return layout == Layout::row_major || spec.layouts == Layouts::all ||
+         (layout == Layout::parts && spec.layouts == Layouts::parts);
+}
+
+bool of_bf16(const View& view) { return view.layout == Layout::planes || view.layout == Layout::parts; }
+
 void check_type(const std::string& who, const OperandSpec& spec, const View& view, DType real) {
   CHECK_ARG(view.arena < ARENA_LIMIT, who, ": expected an arena below ", ARENA_LIMIT, ", got ", view.arena);
   CHECK_ARG(view.dtype >= DType(0) && view.dtype <= DType::i64, who, ": expected a dtype, got number ",
             int32_t(view.dtype));
-  const bool planes = spec.packed && view.layout == Layout::planes;
-  CHECK_ARG(planes ? view.dtype == DType::bf16 : matches(spec.element, view.dtype, real), who, ": expected ",
-            planes ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
+  const bool bf16 = may_lie(spec, view.layout) && of_bf16(view);
+  CHECK_ARG(bf16 ? view.dtype == DType::bf16 : matches(spec.element, view.dtype, real), who, ": expected ",
+            bf16 ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
 }
 
 void check_shape(const std::string& who, const OperandSpec& spec, const View& view, const Instruction& instruction) {
@@ -85,17 +94,25 @@ void check_members(const std::string& who, const OperandSpec& spec, const View& 
             view.member_stride, " bytes");
 }
 
+// Bytes; rows of parts are read 16 at a time.
+int64_t alignment_of(const View& view) { return size_of(view.dtype) * (view.layout == Layout::parts ? PART_ALIGN : 1); }
+
 // Only a data set may have strides of its own; only an operand of products may have another layout than row major.
 void check_strides(const std::string& who, const OperandSpec& spec, const View& view, const Traits& traits) {
   CHECK_ARG(within(view.offset, 0) && view.offset % size_of(view.dtype) == 0, who,
             ": expected an offset of whole elements, got ", view.offset, " bytes");
-  CHECK_ARG(view.layout >= Layout(0) && view.layout <= Layout::planes, who, ": expected a layout, got number ",
+  CHECK_ARG(view.layout >= Layout(0) && view.layout <= Layout::parts, who, ": expected a layout, got number ",
             int32_t(view.layout));
-  CHECK_ARG(spec.packed || view.layout == Layout::row_major, who, ": expected layout row_major, got ",
-            name_of(view.layout));
-  if (view.layout == Layout::planes) {
-    CHECK_ARG(traits.unit != nullptr, who, ": expected no planes, as ", traits.name, " has no matrix unit");
-    CHECK_ARG(view.ld >= 1 && view.ld <= 3 && view.step == 1, who, ": expected 1 to 3 planes, got ", view.ld);
+  CHECK_ARG(may_lie(spec, view.layout), who, ": expected layout row_major, got ", name_of(view.layout));
+  if (of_bf16(view)) {
+    const char* name = name_of(view.layout);
+    CHECK_ARG(traits.unit != nullptr, who, ": expected no ", name, ", as ", traits.name, " has no matrix unit");
+    CHECK_ARG(view.layout == traits.unit_layout, who, ": expected ", name_of(traits.unit_layout), " on ", traits.name,
+              ", got ", name);
+    CHECK_ARG(view.ld >= 1 && view.ld <= 3 && view.step == 1, who, ": expected 1 to 3 ", name, ", got ", view.ld);
+    CHECK_ARG(view.offset % alignment_of(view) == 0 && view.member_stride % alignment_of(view) == 0, who,
+              ": expected an offset and a member_stride of whole ", alignment_of(view), " bytes, got ", view.offset,
+              " and ", view.member_stride);
     return;
   }
   if (view.layout == Layout::strips) {
@@ -119,8 +136,9 @@ ArenaNeed span_of(const std::string& who, const OperandSpec& spec, const View& v
   if (view.layout == Layout::strips) {
     high = int128((view.cols + view.ld - 1) / view.ld) * view.rows * view.ld;
   } else if (view.layout == Layout::planes) {
-    const auto whole = [](int64_t n) { return (n + PLANE_STEP - 1) / PLANE_STEP * PLANE_STEP; };
-    high = int128(whole(view.cols)) * whole(view.rows) * view.ld;
+    high = int128(whole(view.cols, PLANE_STEP)) * whole(view.rows, PLANE_STEP) * view.ld;
+  } else if (view.layout == Layout::parts) {
+    high = int128(whole(view.cols, PART_ALIGN)) * view.rows * view.ld;
   } else {
     const int128 down = int128(view.rows - 1) * view.ld, across = int128(view.cols - 1) * view.step;
     low = (down < 0 ? down : 0) + (across < 0 ? across : 0);
@@ -135,14 +153,14 @@ ArenaNeed span_of(const std::string& who, const OperandSpec& spec, const View& v
   const int128 to = high * item + view.offset + int128(view.members - 1) * view.member_stride;
   CHECK_ARG(from > -BYTES_LIMIT && to < BYTES_LIMIT, who, ": expected to end before byte 2^62, got ",
             shape_text(view.rows, view.cols), " with ld ", view.ld, " at ", view.offset);
-  return {int64_t(from < 0 ? from : 0), int64_t(to), item, true, spec.access != Access::read};
+  return {int64_t(from < 0 ? from : 0), int64_t(to), alignment_of(view), true, spec.access != Access::read};
 }
 
 int64_t bytes_touched(const std::string& who, const OperandSpec& spec, const View& view,
                       const Instruction& instruction) {
   const int64_t rows = spec.touch == Touch::all ? view.rows : spec.touch == Touch::row ? 1 : instruction.rows;
   const int64_t cols = spec.touch == Touch::elements ? 1 : view.cols;
-  const int128 bytes = int128(rows) * cols * size_of(view.dtype) * (view.layout == Layout::planes ? view.ld : 1);
+  const int128 bytes = int128(rows) * cols * size_of(view.dtype) * (of_bf16(view) ? view.ld : 1);
   CHECK_ARG(bytes < FIELD_LIMIT, who, ": expected fewer than 2^48 bytes, got ", shape_text(rows, cols));
   return int64_t(bytes);
 }

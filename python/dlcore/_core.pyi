@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypedDict, final
 
 _DTypeName = Literal["f32", "f64", "f16", "bf16", "u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"]
-_LayoutName = Literal["row_major", "strips", "planes"]
+_LayoutName = Literal["row_major", "strips", "planes", "parts"]
 _Section = tuple[Iterable[Instruction], bool, int, int]
 """(instructions, serial: one thread and no barrier, outer: 0, or runs of items that need no barrier between)"""
 
@@ -28,13 +28,15 @@ STAGES: tuple[str, ...]
 DTYPES: tuple[str, ...]
 LAYOUTS: tuple[str, ...]
 PRECISIONS: tuple[str, ...]  # of products
-PLANES: dict[int, int]  # by the terms of a product: planes of its operands
+GEMMS: tuple[str, ...]  # kernels of products on a GPU
+PARTS: dict[int, int]  # by the terms of a product: bf16 parts of its operands
 ROLES: tuple[str, ...]  # of product; the index is numbers[0]
 
 CHUNK_ROWS: int  # reductions over rows are partial results of this many rows, merged in order
 LOCAL_ARENA: int  # of views that live inside a block of a section
 LOCAL_BYTES: int  # of a block, at most
 COLUMN_ALIGN: int  # column blocks start at multiples of this
+PART_ALIGN: int  # elements: rows of parts are padded to a multiple
 ALIGNMENT: int  # bytes, of arenas and placed values
 METRICS: int  # numbers in metrics
 COUNTERS: int  # numbers in counters
@@ -279,7 +281,11 @@ class Backend:
     def real(self) -> str: ...
     @property
     def unit(self) -> str | None:
-        """What multiplies bf16: "amx", "stand-in" (the tests' own), or None."""
+        """What multiplies bf16: "amx", "stand-in" (the tests' own), "tensor cores", or None."""
+
+    @property
+    def unit_layout(self) -> _LayoutName:
+        """In which that reads operands: planes, the second alone, or parts, both."""
 
     @property
     def lanes(self) -> int:
@@ -308,8 +314,11 @@ class Backend:
     def layout(self, role: str, m: int, n: int, k: int) -> _LayoutName:
         """The layout in which a product of this shape reads its second operand fastest."""
 
-    def terms(self, precision: str, m: int, n: int, k: int) -> int:
-        """Of the fastest product of this shape that errs no more than the precision allows; 0: no bf16 terms."""
+    def terms(self, precision: str, m: int, n: int, k: int, gemm: str = "auto") -> int:
+        """Of the fastest product of this shape that errs no more than the precision allows; 0: no bf16 terms.
+
+        ``gemm``: whose kernels, one of GEMMS. ValueError where the device has them not.
+        """
 
     def record(self, sections: Iterable[_Section]) -> Recording:
         """Check the instructions and keep copies; ValueError for what could not run safely."""
@@ -405,6 +414,18 @@ def emulator_stream() -> int:
 
 def emulator_write(stream: int, address: int, bytes: bytes) -> None:
     """Put a copy of bytes to an address on such a stream."""
+
+def emulate_capability(capability: int) -> None:
+    """The emulated GPU's from now on: 80 (as it begins) for compute capability 8.0."""
+
+def emulate_cut(product: Sequence[int]) -> list[int]:
+    """Of a product (m, n, k, terms) on tensor cores: [rows, columns of a tile, tiles down, across, splits, their depth]."""
+
+def emulate_place(product: Sequence[int], block: int) -> list[int]:
+    """The [row, column, depth] at which a block of such a product begins."""
+
+def emulate_swizzle(row: int, chunk: int, across: int) -> int:
+    """The place in shared memory of a chunk of 16 bytes of a tile with so many chunks in a row."""
 
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""

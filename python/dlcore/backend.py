@@ -19,17 +19,30 @@ def get(dtype: str = "float32", device: str = "cpu"):
     return _core.Backend("" if device == "cpu" else device, one_of("dtype", dtype, ("float32", "float64")))
 
 
-PRECISIONS = _core.PRECISIONS
+PRECISIONS, GEMMS = _core.PRECISIONS, _core.GEMMS
 
 
-def describe_precision(backend, precision: str) -> str:
+def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
     """How a backend makes products of this precision, and why."""
     plain = f"multiply-adds in {backend.real}"
+    if backend.name != "cpu" and gemm != "mma":
+        return plain if precision == "float32" else f"{plain}, as {backend.unit} are taken by name only: gemm='mma'"
     if backend.unit is None:
         reason = "" if precision == "float32" else f", as {backend.isa} has no bf16 matrix unit"
         return plain + reason
-    terms = backend.terms(precision, 2**20, 2**20, 2**20)
-    return f"{terms} bf16 term{'s' if terms > 1 else ''} on {backend.unit}, {plain} where a product is too small to gain"
+    terms = backend.terms(precision, 2**20, 2**20, 2**20, gemm)
+    made = f"{terms} bf16 term{'s' if terms > 1 else ''} on {backend.unit}"
+    return f"{made}, by {gemm}" if backend.name != "cpu" else f"{made}, {plain} where a product is too small to gain"
+
+
+def check_gemm(who: str, backend, gemm: str) -> str:
+    """The kernels of products, if the backend's device has them."""
+    one_of(f"{who}: gemm", gemm, GEMMS)
+    try:
+        backend.terms("float32", 1, 1, 1, gemm)
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from None
+    return gemm
 
 
 def formulas():

@@ -67,6 +67,8 @@ class Value:
             return -(-self.cols // self.ld) * self.ld * self.rows
         if self.layout == "planes":
             return -(-self.cols // 32) * -(-self.rows // 32) * 1024 * self.ld
+        if self.layout == "parts":
+            return self.ld * self.rows * -(-self.cols // 8) * 8
         return self.rows * self.cols
 
 

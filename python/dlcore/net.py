@@ -56,19 +56,23 @@ class Net:
         Of parameters and computation (default float32).
     precision : {"float32", "bf16x3", "bf16"}
         How matrix products are made (default float32: an error no larger than that of float32 arithmetic). bf16x3 and
-        bf16 allow them relative errors of 1e-5 and 4e-3, for speed where the processor multiplies bf16; sums and weights
-        stay float32. Elsewhere, and where a product is too small to gain, they are float32 products. Where products are made
-        from bf16 parts, denormal operands count as zero and infinite ones may give NaN. dtype float64 takes the default,
-        and its products are float64.
+        bf16 allow them relative errors of 1e-5 and 4e-3, for speed where the processor multiplies bf16 (on a GPU: with
+        ``gemm="mma"``); sums and weights stay float32. Elsewhere, and where a product is too small to gain, they are float32
+        products. Where products are made from bf16 parts, denormal operands count as zero and infinite ones may give NaN.
+        dtype float64 takes the default, and its products are float64.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}
         Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.
+    gemm : {"auto", "simt", "mma"}
+        Whose kernels make products on a GPU: multiply-adds (simt), or sums of products of bf16 parts on tensor cores (mma,
+        from compute capability 8.0 on), six, three or one by precision. auto takes what has passed its tests on a GPU,
+        simt so far. Not part of a saved net.
     threads : int, optional
         Default: `dlcore.num_threads()`.
 
     Raises
     ------
     ValueError
-        A layer used twice, or one that already belongs to a net.
+        A layer used twice, or one that already belongs to a net; kernels that the device has not.
 
     Examples
     --------
@@ -82,7 +86,7 @@ class Net:
 
     def __init__(
         self, layer, *, seed: int = 0, dtype: str = "float32", precision: str = "float32", device: str = "auto",
-        threads: int | None = None,
+        gemm: str = "auto", threads: int | None = None,
     ):  # fmt: skip
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
@@ -93,6 +97,7 @@ class Net:
         if dtype == "float64" and precision != "float32":
             raise ValueError(f"Net: precision: expected 'float32' beside dtype 'float64', got {precision!r}")
         self.backend = backends.get(self.dtype, self.device)
+        self.gemm = backends.check_gemm("Net", self.backend, gemm)
         self._threads = None if threads is None else positive_int("Net: threads", threads)
         taken = [n for n, p in self.layer.named_parameters() if p.adopted]
         if taken:
@@ -185,6 +190,8 @@ class Net:
         ------
         RuntimeError, MemoryError
             A device that is not available, or has no memory for it; the net stays where it is.
+        ValueError
+            A device without the kernels that the net was made with.
 
         Examples
         --------
@@ -194,6 +201,7 @@ class Net:
         """
         device = backends.select_device(device)
         backend = backends.get(self.dtype, device)
+        backends.check_gemm("to", backend, self.gemm)
         memories = (self.store.memory, *(self.training.memories() if self.training else ()))
         places = [memory.room_on(backend) for memory in memories]
         for memory, place in zip(memories, places):

@@ -20,5 +20,9 @@ int64_t emulator_count(const std::string&) { refuse(); }
 void emulator_set(const std::string&, int64_t) { refuse(); }
 uintptr_t emulator_stream() { refuse(); }
 void emulator_write(uintptr_t, uintptr_t, const std::string&) { refuse(); }
+void emulate_capability(int) { refuse(); }
+std::vector<int64_t> emulate_cut(const std::vector<int64_t>&) { refuse(); }
+std::vector<int64_t> emulate_place(const std::vector<int64_t>&, int64_t) { refuse(); }
+int emulate_swizzle(int, int, int) { refuse(); }
 
 }  // namespace dlcore

@@ -8,6 +8,7 @@
 #include <csetjmp>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -23,6 +24,7 @@ namespace dlcore {
 namespace emulator {
 
 Here here;
+int capability = 80;
 
 namespace {
 
@@ -37,6 +39,12 @@ constexpr int POISON = 0xff, GUARD_BYTE = 0xa5;  // a word of POISON is a NaN
 
 enum class State { ready, barrier, exchange, returned };
 
+struct Copy {
+  void* to;
+  const void* from;
+  int valid;
+};
+
 struct Fiber {
   jmp_buf context;
   std::unique_ptr<char[]> stack;
@@ -45,6 +53,8 @@ struct Fiber {
   Exchange kind;
   uint32_t mask, source;
   uint64_t word;  // given to an exchange, then received
+  Work* work;
+  std::vector<std::vector<Copy>> groups;  // of copies to come, the last one open
 };
 
 struct Block {
@@ -166,6 +176,20 @@ bool release_barrier() {
   return true;
 }
 
+std::string at_block() { return "block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ")"; }
+
+// Fibers that stand inside a kernel cannot be used again.
+[[noreturn]] void fail(const std::string& what) {
+  block.fibers.clear();
+  throw std::runtime_error("emulator: " + at_block() + ": " + what);
+}
+
+void run_together(Work* work, const uint64_t (&words)[WARP]) {
+  void* lanes[WARP];
+  for (unsigned lane = 0; lane < WARP; ++lane) lanes[lane] = from_word<void*>(words[lane]);
+  if (const char* fault = work(lanes)) fail(fault);
+}
+
 // Of the lanes that the first waiting lane of a warp names, when all of them wait with the same words.
 bool release_exchange(unsigned first) {
   const Fiber& one = *block.fibers[first];
@@ -177,10 +201,12 @@ bool release_exchange(unsigned first) {
     if (warp + lane >= block.threads) return false;
     const Fiber& fiber = *block.fibers[warp + lane];
     if (fiber.state != State::exchange || fiber.kind != one.kind || fiber.mask != one.mask) return false;
+    if (fiber.kind == Exchange::together && fiber.work != one.work) return false;
     words[lane] = fiber.word;
     ballot |= (fiber.word & 1) << lane;
   }
   const uint32_t mask = one.mask;
+  if (one.kind == Exchange::together) run_together(one.work, words);
   for (unsigned lane = 0; lane < WARP; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     Fiber& fiber = *block.fibers[warp + lane];
@@ -199,20 +225,23 @@ bool release_exchanges() {
   return any;
 }
 
-std::string at_block() { return "block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ")"; }
-
-// Fibers that stand inside a kernel cannot be used again.
-[[noreturn]] void fail(const std::string& what) {
-  block.fibers.clear();
-  throw std::runtime_error("emulator: " + at_block() + ": " + what);
+void check_copies() {
+  for (unsigned i = 0; i < block.threads; ++i) {
+    for (const std::vector<Copy>& group : block.fibers[i]->groups) {
+      if (!group.empty()) fail("expected threads to wait for their copies, got one that did not");
+    }
+  }
 }
 
 void run_block() {
-  for (unsigned i = 0; i < block.threads; ++i) block.fibers[i]->state = State::ready;
+  for (unsigned i = 0; i < block.threads; ++i) {
+    block.fibers[i]->state = State::ready;
+    block.fibers[i]->groups.assign(1, {});
+  }
   while (run_ready() || release_barrier() || release_exchanges()) {
   }
   const unsigned returned = count(State::returned), waiting = count(State::barrier);
-  if (returned == block.threads) return;
+  if (returned == block.threads) return check_copies();
   fail("expected all " + std::to_string(block.threads) + " threads to go on, got " + std::to_string(waiting) +
        " at a barrier, " + std::to_string(block.threads - returned - waiting) + " in a warp operation and " +
        std::to_string(returned) + " that have returned");
@@ -234,6 +263,28 @@ uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source)
   fiber.kind = kind, fiber.mask = mask, fiber.word = value, fiber.source = source;
   wait(State::exchange);
   return fiber.word;
+}
+
+void together(Work* work, void* given) {
+  block.fibers[block.current]->work = work;
+  exchange(Exchange::together, 0xffffffffu, to_word(given), 0);
+}
+
+void copy_later(void* to, const void* from, int valid) {
+  block.fibers[block.current]->groups.back().push_back({to, from, valid});
+}
+
+void commit_copies() { block.fibers[block.current]->groups.emplace_back(); }
+
+void wait_copies(int pending) {
+  std::vector<std::vector<Copy>>& groups = block.fibers[block.current]->groups;
+  while (int(groups.size()) - 1 > pending) {
+    for (const Copy& copy : groups.front()) {
+      std::memset(copy.to, 0, 16);
+      std::memcpy(copy.to, copy.from, size_t(copy.valid));
+    }
+    groups.erase(groups.begin());
+  }
 }
 
 void set_schedule(uint64_t seed) { block.schedule = block.random = seed; }

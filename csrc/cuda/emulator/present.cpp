@@ -2,13 +2,36 @@
 #include "../backend.h"
 #include "../cuda.h"
 #include "../device.h"
+#include "../gemm/swizzle.h"
+#include "../gemm/tiles.h"
+#include "simt.h"
 
 namespace dlcore {
 
-CudaInfo emulator_info() {
-  return {true, cuda::DLCORE_ISA::device_absence(), cuda::DLCORE_ISA::device_names(), {"host"}};
+using namespace cuda::DLCORE_ISA;
+
+CudaInfo emulator_info() { return {true, device_absence(), device_names(), {"host"}}; }
+
+DeviceDoor* emulated_backend(int device) { return backend_on(device); }
+
+void emulate_capability(int capability) { emulator::capability = capability; }
+
+static TermsCut cut_of(const std::vector<int64_t>& p) {
+  return terms_cut(p.at(0), p.at(1), p.at(2), p.at(3), PARTS_OF_TERMS[p.at(3)]);
 }
 
-DeviceDoor* emulated_backend(int device) { return cuda::DLCORE_ISA::backend_on(device); }
+std::vector<int64_t> emulate_cut(const std::vector<int64_t>& product) {
+  const TermsCut c = cut_of(product);
+  const TileSize& tile = TILE_SIZES[c.tile];
+  return {tile.rows, tile.cols, c.down, c.across, c.splits, c.split_depth};
+}
+
+std::vector<int64_t> emulate_place(const std::vector<int64_t>& product, int64_t block) {
+  const TermsCut c = cut_of(product);
+  const TilePlace place = tile_place(c, block);
+  return {place.down * TILE_SIZES[c.tile].rows, place.across * TILE_SIZES[c.tile].cols, place.split * c.split_depth};
+}
+
+int emulate_swizzle(int row, int chunk, int across) { return swizzle(row, chunk, across); }
 
 }  // namespace dlcore

@@ -26,6 +26,9 @@ typedef struct EmulatedEvent* cudaEvent_t;
 typedef struct EmulatedGraph* cudaGraph_t;
 typedef struct EmulatedGraph* cudaGraphExec_t;
 
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+
 struct cudaDeviceProp {
   char name[16];
 };
@@ -42,6 +45,8 @@ const char* cudaGetErrorString(cudaError_t);
 cudaError_t cudaDriverGetVersion(int*);
 cudaError_t cudaGetDeviceCount(int*);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int device);
+cudaError_t cudaDeviceGetAttribute(int*, cudaDeviceAttr, int device);
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value);
 cudaError_t cudaGetDevice(int*);
 cudaError_t cudaSetDevice(int);
 

@@ -16,6 +16,12 @@ struct alignas(16) float4 {
 
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
+struct alignas(8) float2 {
+  float x, y;
+};
+
+inline float2 make_float2(float x, float y) { return {x, y}; }
+
 namespace dlcore {
 namespace emulator {
 
@@ -32,15 +38,38 @@ extern Here here;
 
 // Blocks until the others come too: all threads of the block, or the lanes of mask of a warp.
 void barrier();
-enum class Exchange : int32_t { barrier, shuffle, ballot };
+enum class Exchange : int32_t { barrier, shuffle, ballot, together };
 uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source);
 
+// All lanes of a warp come together, then work(what each has given) runs once for them; it returns a fault, or nullptr.
+typedef const char* Work(void* const (&lanes)[32]);
+void together(Work* work, void* given);
+
+// What a lane gives to a load of four matrices, and to a product of 16 x 8 x 16 (tensor.cpp).
+struct Rows {
+  const void* row;
+  bool transposed;
+  uint32_t loaded[4];
+};
+struct Fragments {
+  float c[4];
+  uint32_t a[4], b[2];
+};
+Work load_rows, multiply_fragments;
+
+// A copy into shared memory that happens when the thread waits for its group: 16 bytes, zeros behind the first `valid`.
+void copy_later(void* to, const void* from, int valid);
+void commit_copies();
+void wait_copies(int pending);  // until so many groups, the last ones, are left
+
 // Runs thread(argument) for every thread of every block, in an order that the schedule decides. Throws
-// std::runtime_error where threads wait for one another forever, or where one wrote past the end of shared memory.
+// std::runtime_error where threads wait for one another forever, leave copies that they have not waited for, or where
+// one wrote past the end of shared memory.
 void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(void*), void* argument);
 
 // Counts a launch of a kernel.
 void count_launch(const void* kernel);
+extern int capability;  // of the GPU that is emulated: 80 for compute capability 8.0
 
 // Another number, another order of the fibers and blocks.
 void set_schedule(uint64_t seed);

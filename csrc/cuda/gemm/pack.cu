@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// pack: x (rows, cols) through the chain into the order that a product reads its B in, as it is and (or) transposed.
-// Bound by reading x and writing each packed copy once; a tile is transposed in shared memory.
+// pack: x (rows, cols) through the chain into the order that a product reads an operand in, as it is and (or)
+// transposed. Bound by reading x and writing each packed copy once; a tile is transposed in shared memory.
 #include "../chain.cuh"
 
 DLCORE_BEGIN
@@ -66,7 +66,9 @@ __global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) pack_kernel(const Instr
     const View& view = in.operands[1 + i];
     real* packed = at<real>(view);
     if (!packed) continue;
-    if (in.numbers[i] != 0) {
+    if (view.layout == Layout::parts) {
+      store_parts(view, t);
+    } else if (in.numbers[i] != 0) {
       write_transposed(in, t, view, packed, tile);
     } else if (view.layout == Layout::strips) {
       write_strips(t, in.rows, packed);

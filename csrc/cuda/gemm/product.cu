@@ -2,35 +2,27 @@
 // C (m, n) = A B, A B^T or A^T B in float32 on the general units, then its chain. Bound by the FMA units.
 //
 // A block makes SIDES x SIDES tiles of C: slices of A and B go through shared memory, two in turn, and a thread sums
-// SIDES x SIDES times 4 x 4 elements in registers. Where C has few tiles the depth is split, partial results go to
-// scratch and are added in order. All cuts are functions of the shape.
-#include "../chain.cuh"
+// SIDES x SIDES times 4 x 4 elements in registers. All cuts are functions of the shape.
+#include "splits.cuh"
 
 DLCORE_BEGIN
 
-// Blocks that fill a large GPU; a split has so much depth at least.
-constexpr int64_t FULL = 128, SPLIT_DEPTH = 256, DEPTH_ALIGN = 16;
+constexpr int64_t DEPTH_ALIGN = 16;
 
 // How a product is cut.
 struct Cut {
-  int64_t m, n, k;
   int sides;
-  int64_t across, blocks;  // of a row of blocks, in all
-  int64_t splits, split_depth;
+  int64_t k, across, blocks;  // across: blocks of a row
+  Splits splits;
 };
-
-DLCORE_HD static Role role_of(const Instruction& in) { return Role(int(in.numbers[0])); }
 
 DLCORE_HD static Cut cut(const Instruction& in) {
   Cut c = {};
-  const View& a = in.operands[0];
-  c.m = in.rows, c.n = in.cols, c.k = role_of(in) == Role::tn ? a.rows : a.cols;
-  c.sides = ceil_div(c.m, 2 * TILE) * ceil_div(c.n, 2 * TILE) >= FULL / 2 ? 2 : 1;
-  c.across = ceil_div(c.n, c.sides * TILE);
-  c.blocks = ceil_div(c.m, c.sides * TILE) * c.across;
-  const int64_t splits = max(1, min(ceil_div(FULL, c.blocks), c.k / SPLIT_DEPTH));
-  c.split_depth = round_up(ceil_div(c.k, splits), DEPTH_ALIGN);
-  c.splits = ceil_div(c.k, c.split_depth);
+  c.k = depth_of(in);
+  c.sides = ceil_div(in.rows, 2 * TILE) * ceil_div(in.cols, 2 * TILE) >= FULL / 2 ? 2 : 1;
+  c.across = ceil_div(in.cols, c.sides * TILE);
+  c.blocks = ceil_div(in.rows, c.sides * TILE) * c.across;
+  c.splits = split_depth(c.k, min(ceil_div(FULL, c.blocks), c.k / SPLIT_DEPTH), DEPTH_ALIGN);
   return c;
 }
 
@@ -135,20 +127,6 @@ __device__ inline void multiply(const Instruction& in, int64_t row, int64_t col,
   }
 }
 
-// Partial results, (splits, m, ld), after those of the chain.
-DLCORE_HD static int64_t partial_ld(const Cut& c) { return round_up(c.n, SIDE); }
-__device__ static real* partial(const Instruction& in, const Cut& c, int64_t split) {
-  const int64_t before = chain_reduces(in) ? partials_before(in, in.chain + in.stage_count) : 0;
-  return scratch_at<real>(in) + before + split * c.m * partial_ld(c);
-}
-
-__device__ static void store_partial(const Tile& t, int64_t ld, real* to) {
-  DLCORE_UNROLL(4)
-  for (int r = 0; r < SIDE; ++r) {
-    if (r < t.rows) store4(to + (t.row + r) * ld + t.col, t.v[r], t.cols);
-  }
-}
-
 template <int sides>
 union ProductMemory {
   Slices<sides> slices;
@@ -161,7 +139,7 @@ __global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : BLOCKS) product_kern
   const Cut c = cut(in);
   const int64_t block = blockIdx.x % c.blocks, split = blockIdx.x / c.blocks;
   const int64_t row = block / c.across * sides * TILE, col = block % c.across * sides * TILE;
-  const int64_t begin = split * c.split_depth, end = min(c.k, begin + c.split_depth);
+  const int64_t begin = split * c.splits.depth, end = min(c.k, begin + c.splits.depth);
   Sums<sides> sums = {};
   multiply<role, sides>(in, row, col, begin, end, memory.slices, sums);
   DLCORE_UNROLL(1)
@@ -171,45 +149,18 @@ __global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : BLOCKS) product_kern
     for (int j = 0; j < sides * sides; ++j) {
       if (i == j) map(t, [&](real, int r, int e) { return sums.v[j / sides][j % sides][r][e]; });
     }
-    if (c.splits > 1) {
-      store_partial(t, partial_ld(c), partial(in, c, split));
-    } else if (t.first_row < in.rows && t.first_col < in.cols) {
-      run_chain(in, t, memory.chain);
-    }
+    finish_tile(in, c.splits, split, t, memory.chain);
   }
 }
 
-// Adds the splits of a tile in order and runs its chain.
-__global__ void __launch_bounds__(THREADS, BLOCKS) sum_splits(const Instruction in) {
-  const Cut c = cut(in);
-  Tile t = tile_of(in, blockIdx.x);
-  map(t, [](real, int, int) { return real(0); });
-  for (int64_t s = 0; s < c.splits; ++s) {
-    const real* from = partial(in, c, s) + t.row * partial_ld(c) + t.col;
-    DLCORE_UNROLL(4)
-    for (int r = 0; r < SIDE; ++r) {
-      real x[SIDE];
-      load4(from + r * partial_ld(c), r < t.rows ? t.cols : 0, x);
-      DLCORE_UNROLL(4)
-      for (int e = 0; e < SIDE; ++e) t.v[r][e] += x[e];
-    }
-  }
-  run_chain(in, t, shared_memory<ChainMemory>());
-}
-
-static int32_t phases(const Instruction& in) { return 1 + (cut(in).splits > 1) + chain_reduces(in); }
+static int32_t phases(const Instruction& in) { return split_phases(in, cut(in).splits); }
 
 static int64_t items(const Instruction& in, int32_t phase) {
   const Cut c = cut(in);
-  if (phase == 0) return c.blocks * c.splits;
-  return phase == 1 && c.splits > 1 ? tile_items(in) : merge_items(in);
+  return phase == 0 ? c.blocks * c.splits.count : later_items(in, c.splits, phase);
 }
 
-static int64_t scratch(const Instruction& in) {
-  const Cut c = cut(in);
-  const int64_t partials = c.splits > 1 ? c.splits * c.m * partial_ld(c) : 0;
-  return chain_scratch(in) + partials * int64_t(sizeof(real));
-}
+static int64_t scratch(const Instruction& in) { return split_scratch(in, cut(in).splits); }
 
 template <int sides>
 static void launch_product(const Launch& l, int64_t blocks) {
@@ -220,12 +171,20 @@ static void launch_product(const Launch& l, int64_t blocks) {
 
 static void launch(const Launch& l, int32_t phase) {
   const Cut c = cut(*l.instruction);
-  const int64_t blocks = items(*l.instruction, phase);
-  if (phase == 0) return c.sides == 2 ? launch_product<2>(l, blocks) : launch_product<1>(l, blocks);
-  if (phase == 1 && c.splits > 1) return launch_kernel(sum_splits, l, blocks, THREADS, sizeof(ChainMemory));
-  launch_merge(l);
+  if (phase > 0) return launch_later(l, c.splits, phase);
+  const int64_t blocks = c.blocks * c.splits.count;
+  return c.sides == 2 ? launch_product<2>(l, blocks) : launch_product<1>(l, blocks);
 }
 
-extern const Entry product_entry = {{phases, items, scratch, nullptr}, launch};
+static const Entry simt_entry = {{phases, items, scratch, nullptr}, launch};
+
+static const Entry& entry_of(const Instruction& in) {
+  return in.number_count > 1 && in.numbers[1] > 0 ? mma_product_entry : simt_entry;
+}
+
+extern const Entry product_entry = {{[](const Instruction& in) { return entry_of(in).phases(in); },
+                                     [](const Instruction& in, int32_t phase) { return entry_of(in).items(in, phase); },
+                                     [](const Instruction& in) { return entry_of(in).scratch(in); }, nullptr},
+                                    [](const Launch& l, int32_t phase) { entry_of(*l.instruction).launch(l, phase); }};
 
 DLCORE_END

@@ -43,12 +43,15 @@ def main(argv: list[str]) -> int:
 
 def _parser():
     from ..cli.parser import JSON, THREADS, Option, Parser
-    from ..cli.values import boolean, integer, text
+    from ..cli.values import boolean, device, integer, text
+
+    def bench_device(value):  # the emulator too, for tests
+        return value if value == "emulated" else device(value)
 
     options = [
         Option("case", text, "only the cases of the group whose names begin like this", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the variants take turns (default 7)", "N"),
-        Option("device", text, "cpu (default) or cuda: there without NumPy, against a copy's bandwidth", "NAME"),
+        Option("device", bench_device, "cpu (default) or cuda: there without NumPy, against a copy's bandwidth", "NAME"),
         THREADS, JSON, Option("list", boolean, "print the names of the cases, and time nothing"),
     ]  # fmt: skip
     parser = Parser("bench", ABOUT, "", {"cases": "ops, step, all (default), or beginnings of names"}, options)
@@ -84,7 +87,7 @@ def _run(argv, selected, options, output) -> int:
     from .measure import measure
 
     threads, device = options.get("threads") or num_threads(), select_device(options.get("device", "cpu"))
-    limits = gpu.measure() if device == "cuda" else peak.measure(threads)
+    limits = gpu.measure() if device.startswith("cuda") else peak.measure(threads)
     about = report.machine(threads, limits, device)
     for line in report.header(about):
         output.say(line)

@@ -40,6 +40,7 @@ def _configuration(run: Run) -> dict[str, Any]:
     given = {k: v for k, v in run.options.items() if k not in ("json", "quiet", "out", "config")}
     resolved = {
         "seed": run.seed, "precision": run.net.precision, "threads": run.net.threads, "device": run.net.device,
+        "gemm": run.net.gemm,
     }  # fmt: skip
     return {"dlcore": __version__, **resolved, **given, **report.settings(run.settings)}
 

@@ -11,6 +11,12 @@ from ..backend import PRECISIONS, describe_precision, get, num_threads
 from .output import Output
 from .parser import JSON, Parser
 
+GEMM = {
+    "auto": "simt, until a kernel below has passed its tests on a GPU",
+    "simt": "multiply-adds in float32",
+    "mma": "6, 3 or 1 bf16 terms by precision on tensor cores of compute capability 8.0 or later, not yet run on a GPU",
+}
+
 
 def run(argv: list[str]) -> int:
     """Print it; 1 where DLCORE_CPU asks for an instruction set that is not available."""
@@ -20,7 +26,7 @@ def run(argv: list[str]) -> int:
     values = {
         "version": __version__, "threads": num_threads(),
         "cpu": {**cpu, "machine": platform.machine()}, "precision": _precisions(cpu["chosen"]),
-        "cuda": cuda, "python": platform.python_version(),
+        "cuda": {**cuda, "gemm": GEMM}, "python": platform.python_version(),
         "numpy": _numpy_version(), "system": platform.platform(),
     }  # fmt: skip
     Output(options.get("json", False)).result(values, _text(values))
@@ -52,6 +58,7 @@ def _text(values: dict[str, Any]) -> str:
         **values["precision"],
         "threads": str(values["threads"]),
         "cuda": f"devices: {devices}" if cuda["available"] else f"off ({cuda['reason']})",
+        **({f"  {name}": how for name, how in GEMM.items()} if cuda["available"] else {}),
         "python": f"{values['python']}, NumPy {values['numpy']}",
         "system": values["system"],
     }

@@ -27,7 +27,8 @@ def before(run: Run) -> list[str]:
     ]
     shown = {k.replace("_", "-"): _shown(v) for k, v in settings(run.settings).items()}
     net = run.net
-    shown |= {"seed": str(run.seed), "precision": net.precision, "threads": str(net.threads), "device": net.device}
+    shown |= {"seed": str(run.seed), "precision": net.precision, "threads": str(net.threads)}
+    shown |= {"device": net.device, "gemm": net.gemm}
     keys = {k.replace("_", "-") for k in run.options}
     for title, names in (("given", [k for k in shown if k in keys]), ("chosen", [k for k in shown if k not in keys])):
         if names:
@@ -62,8 +63,9 @@ def values(run: Run) -> dict[str, Any]:
         "seconds": run.seconds["total"], "seconds_reading": run.seconds["reading"],
         "seconds_training": run.seconds["training"], "seconds_testing": run.seconds["testing"],
         "samples_per_second": len(data.train[1]) * len(history) / trained,
-        "seed": run.seed, "precision": run.net.precision, "device": run.net.device, "threads": run.net.threads,
-        "parameters": run.net.parameter_count(), "inputs": run.net.in_features, "outputs": run.net.out_features,
+        "seed": run.seed, "precision": run.net.precision, "device": run.net.device, "gemm": run.net.gemm,
+        "threads": run.net.threads, "parameters": run.net.parameter_count(),
+        "inputs": run.net.in_features, "outputs": run.net.out_features,
         "training_rows": len(data.train[1]), "validation_rows": len(data.validation[1]), "test_rows": len(data.test[1]),
         "settings": settings(run.settings), "out": run.options.get("out"),
     }  # fmt: skip

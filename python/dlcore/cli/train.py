@@ -79,8 +79,8 @@ def run(argv: list[str]) -> int:
 def _check_machine(options: dict[str, Any]) -> None:
     """Device and instruction set, before any data is read."""
     try:
-        backend.select_device(options.get("device", "auto"))
-        backend.get()
+        device = backend.select_device(options.get("device", "auto"))
+        backend.check_gemm("train", backend.get(device=device), options.get("gemm", "auto"))
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error)) from None
 
@@ -102,7 +102,7 @@ def _net(data: Prepared, settings: Settings, options: dict[str, Any], name: str)
     outputs = len(schema.classes) if schema.classes else y[0].size
     net = Net(
         settings.layer(x.shape[1], outputs), seed=options.get("seed", 0), precision=options.get("precision", "float32"),
-        device=options.get("device", "auto"), threads=options.get("threads"),
+        device=options.get("device", "auto"), gemm=options.get("gemm", "auto"), threads=options.get("threads"),
     )  # fmt: skip
     net.normalize_inputs(*settings.input_scaling(x, schema.image))
     if schema.task == "regression":

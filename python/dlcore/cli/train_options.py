@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from ..backend import PRECISIONS
+from ..backend import GEMMS, PRECISIONS
 from ..defaults import ACTIVATIONS, INITS, OPTIMIZERS, PREPROCESS, SCHEDULES, Settings
 from . import config
 from .parser import DATA_DIR, JSON, THREADS, Option, Parser, UsageError, check_source
@@ -42,6 +42,7 @@ OPTIONS = [
     THREADS,
     Option("precision", name_of(PRECISIONS), f"of matrix products: {', '.join(PRECISIONS)} (default float32)", "NAME"),
     Option("device", device, "auto (default), cpu, cuda, or cuda:1, the second GPU", "DEVICE"),
+    Option("gemm", name_of(GEMMS), f"kernels of products on a GPU: {', '.join(GEMMS)} (default auto: simt)", "NAME"),
     Option("config", text, "options from a TOML file; the command line goes first", "FILE"),
     Option("out", text, "keep net.npz, config.json, log.csv and curves.png there", "DIR"),
     JSON,

@@ -3,7 +3,8 @@
 
 1. A pointwise stage joins the end of the chain that makes its input, when its other operands exist there.
 2. A reduction rides in the kernel that makes its input.
-3. A stage whose value only products read, in a packed layout, becomes the chain of a pack node.
+3. A stage whose value only products read, in a packed layout, becomes the chain of a pack node; the bf16 parts of a value
+   are stored by the chain that makes it.
 
 What is cheap to rebuild (stored value, column affine) is rebuilt by its reader instead of stored.
 """
@@ -14,14 +15,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .. import _core
 from ..graph import Node, Value
 from ..ops import ROLE_NN, ROLE_NT, Accumulate, Normalize, Pack, Pointwise, Product, Stage, Store
 from .precision import product_shape, terms_of
 
 
-def unfused(nodes: Iterable[Node]) -> list[Node]:
-    """Every stage as a kernel of its own, every value stored: the naive reference."""
+def unfused(nodes: Iterable[Node], layout) -> list[Node]:
+    """Every stage as a kernel of its own, every value stored: the naive reference. Parts alone are packed, as their products
+    read nothing else."""
     kernels = []
     for node in nodes:
         if issubclass(node.op, Stage):
@@ -29,14 +30,15 @@ def unfused(nodes: Iterable[Node]) -> list[Node]:
             kernels.append(Node(Pointwise, {"x": node.operands["x"]}, node.operands["x"], section=node.section, chain=chain))
         else:
             kernels.append(replace(node, chain=_stores(node.value)))
-    return kernels
+    return _pack(kernels, lambda *product: wanted if (wanted := layout(*product))[0] == "parts" else ("row_major", 0))
 
 
 def fuse(nodes: list[Node], layout) -> list[Node]:
-    """The fused list; ``layout(role, m, n, k)`` gives (layout, strip) that a product wants of its B."""
+    """The fused list; ``layout(role, terms, m, n, k)`` gives (layout, strip or parts) that a product wants of its B, parts
+    of both operands."""
     hosts = _ride(_rebuild(_known_first(nodes)))
     needed = _needed(hosts)
-    return _pack([h.kernel(needed) for h in hosts], layout)
+    return _absorb(_store_parts(_pack([h.kernel(needed) for h in hosts], layout)))
 
 
 def _stores(value: Value | None) -> tuple[Node, ...]:
@@ -167,26 +169,27 @@ def _needed(hosts: list[_Host]) -> set[Value]:
 
 
 def _pack(nodes: list[Node], layout) -> list[Node]:
-    """Rule 3: operands that a product wants packed get a pack node, made once for all readers."""
+    """Operands that a product wants packed get a pack node, made once for all readers."""
     out: list[Node] = []
     packs: dict[Value, int] = {}  # packed value -> position of its pack node
     for node in nodes:
         if node.op is Product:
             role = int(node.numbers[0])
-            m, n, k = product_shape(role, node.operands["a"], node.operands["b"])
-            terms = terms_of(node)
-            kind, ld = ("planes", _core.PLANES[terms]) if terms else layout(role, m, n, k)
-            if kind != "row_major":
-                b = _packed(out, packs, node, (k, n), kind, ld)
+            kind, ld = layout(role, terms_of(node), *product_shape(role, node.operands["a"], node.operands["b"]))
+            if kind == "parts":
+                made = {name: _packed(out, packs, node, name, kind, ld) for name in ("a", "b")}
+                node = replace(node, operands=made)
+            elif kind != "row_major":
+                b = _packed(out, packs, node, "b", kind, ld, transposed=role == ROLE_NT)
                 role = ROLE_NN if role == ROLE_NT else role
                 node = replace(node, operands={**node.operands, "b": b}, numbers=(float(role), *node.numbers[1:]))
         out.append(node)
-    return _absorb(out)
+    return out
 
 
-def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: str, ld: int) -> Value:
-    """The packed form of a product's B, from the pack node of that value: a new one, or its second output."""
-    b, transposed = node.operands["b"], float(int(node.numbers[0]) == ROLE_NT)
+def _packed(out: list[Node], packs: dict[Value, int], node: Node, name: str, kind: str, ld: int, transposed=False) -> Value:
+    """The packed form of a product's operand, from the pack node of that value: a new one, or its second output."""
+    b, transposed = node.operands[name], float(transposed)
     at = packs.get(b)
     names = ("packed", "packed2")
     if at is not None:
@@ -195,7 +198,8 @@ def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: s
             made = pack.operands.get(name)
             if made is not None and (flag, made.layout, made.ld) == (transposed, kind, ld):
                 return made
-    dtype = "bf16" if kind == "planes" else "real"
+    dtype = "real" if kind == "strips" else "bf16"
+    shape = (b.cols, b.rows) if transposed else (b.rows, b.cols)
     value = b.trace.value(f"{b.name}P{'t' if transposed else ''}", shape, layout=kind, ld=ld, dtype=dtype)
     if at is None or "packed2" in pack.operands:
         packs[b] = len(out)
@@ -203,6 +207,24 @@ def _packed(out: list[Node], packs: dict[Value, int], node: Node, shape, kind: s
     else:
         out[at] = replace(pack, operands={**pack.operands, "packed2": value}, numbers=(pack.numbers[0], transposed))
     return value
+
+
+def _store_parts(nodes: list[Node]) -> list[Node]:
+    """The parts of a value that a chain stores are stored beside it, or, where nothing else reads it, in its place."""
+    makers = {s.operands["out"]: node for node in nodes for s in node.chain if s.op is Store}
+    packs = {n.operands["x"]: n for n in nodes if n.op is Pack and n.operands["packed"].layout == "parts"}
+    taken = {x: pack for x, pack in packs.items() if x in makers and makers[x].section == pack.section}
+    read = {v for node in nodes if node not in taken.values() for v in node.reads()}
+
+    def chain(node: Node) -> Iterable[Node]:
+        for stage in node.chain:
+            x = stage.operands["out"] if stage.op is Store else None
+            if x not in taken or x in read or x.kind != "temporary":
+                yield stage
+            if x in taken:
+                yield from (store for v in taken[x].writes() for store in _stores(v))
+
+    return [replace(node, chain=tuple(chain(node))) for node in nodes if node not in taken.values()]
 
 
 def _absorb(nodes: list[Node]) -> list[Node]:

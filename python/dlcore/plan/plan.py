@@ -58,18 +58,18 @@ class Plan:
         For each part the recordings to run in order: one when recorded, one a node when not.
     arenas : tuple of str
         Arena names in the order of their ids, the order of the bases that the backend is given.
-    precision : str
-        Of products, as asked for; the listing says what became of it.
+    precision, gemm : str
+        Of products, as asked for; the listing says what became of them.
     scratch_bytes, calls, bytes, flops
         Size of the scratch arena, and what one run of every part calls, moves and computes.
     """
 
     def __init__(
-        self, backend, nodes: list[Node], segments: Mapping, *, precision: str = "float32", record: bool = True,
-        replay: bool = False,
+        self, backend, nodes: list[Node], segments: Mapping, *, precision: str = "float32", gemm: str = "auto",
+        record: bool = True, replay: bool = False,
     ):  # fmt: skip
         self._backend, self._segments, self._recorded = backend, segments, record
-        self.precision = precision
+        self.precision, self.gemm = precision, gemm
         self._lowering = Lowering(backend, {}, self._offset)
         self._offsets: dict[object, int] = {}
         self._constant_offsets: dict[Value, int] = {}
@@ -124,7 +124,7 @@ class Plan:
         sizes = {"scratch": self.scratch_bytes, "constants": self.constants.nbytes}
         counts = {"calls": self.calls, "bytes": self.bytes, "flops": self.flops}
         lines = listing(self.sections, self._offset, lambda n: instruction_bytes(self.instructions[n]), sizes, counts)
-        return f"{lines}\n{precision_line(self.instructions, self._backend, self.precision)}"
+        return f"{lines}\n{precision_line(self.instructions, self._backend, self.precision, self.gemm)}"
 
     def _offset(self, value: Value) -> int:
         value = self._lowering.places.get(value, value)

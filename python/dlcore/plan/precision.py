@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .. import _core
 from ..backend import describe_precision
 from ..graph import Node, Value
 from ..ops import ROLE_NN, ROLE_NT, Product
@@ -25,18 +26,25 @@ def terms_of(node: Node) -> int:
     return int(node.numbers[1]) if node.op is Product and len(node.numbers) > 1 else 0
 
 
-def choose_terms(nodes: Iterable[Node], backend, precision: str) -> list[Node]:
+def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "auto") -> list[Node]:
     """The list in which every product says how it is made; products in float32 that were asked to be say nothing."""
 
     def chosen(node: Node) -> Node:
         if node.op is not Product:
             return node
         role = int(node.numbers[0])
-        terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]))
+        terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]), gemm)
         asked = terms == 0 and precision == "float32"
         return node if asked else replace(node, numbers=(float(role), float(terms)))
 
     return [chosen(node) for node in nodes]
+
+
+def layout_of(backend, role: int, terms: int, m: int, n: int, k: int) -> tuple[str, int]:
+    """The layout of a product's B, or of both operands (parts), with the columns of a strip or the number of parts."""
+    if terms:
+        return backend.unit_layout, _core.PARTS[terms]
+    return backend.layout(_core.ROLES[role], m, n, k), backend.strip
 
 
 def product_name(node: Node) -> str:
@@ -47,10 +55,10 @@ def product_name(node: Node) -> str:
     return f"product.bf16{f'x{terms}' if terms > 1 else ''}" if terms else "product.float32"
 
 
-def precision_line(nodes: Iterable[Node], backend, precision: str) -> str:
+def precision_line(nodes: Iterable[Node], backend, precision: str, gemm: str = "auto") -> str:
     """How many products of a plan take which path, and why."""
     products = [node for node in nodes if node.op is Product]
     small = sum(terms_of(node) == 0 for node in products)
     name = precision if backend.real == "float32" else backend.real
-    count = f"; {small} of {len(products)} products are" if backend.unit else ""
-    return f"precision {name}: {describe_precision(backend, precision)}{count}"
+    count = f"; {small} of {len(products)} products are" if backend.unit and backend.name == "cpu" else ""
+    return f"precision {name}: {describe_precision(backend, precision, gemm)}{count}"

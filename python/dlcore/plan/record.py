@@ -96,8 +96,8 @@ class Lowering:
 
 def view_bytes(view) -> int:
     """Bytes that a view covers, as the runner counts them."""
-    planes = view.ld if view.layout == "planes" else 1
-    return view.rows * view.cols * ITEM[view.dtype] * planes if view.arena >= 0 else 0
+    parts = view.ld if view.layout in ("planes", "parts") else 1
+    return view.rows * view.cols * ITEM[view.dtype] * parts if view.arena >= 0 else 0
 
 
 def instruction_bytes(instruction) -> int:

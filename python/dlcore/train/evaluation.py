@@ -28,9 +28,9 @@ def prediction_plan(net, x, softmax: bool, output=None):
 
     def build():
         trace, targets = prediction(net.layer, batch, softmax, output)
-        return finish(net.backend, trace, net.store.segments, precision=net.precision, targets=targets)
+        return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, targets=targets)
 
-    return net.plans.get(("predict", net.precision, batch, softmax, output), build)
+    return net.plans.get(("predict", net.precision, net.gemm, batch, softmax, output), build)
 
 
 class Forward:
@@ -107,9 +107,9 @@ class Evaluation:
 
         def build():
             trace = evaluation(net.layer, loss, batch)
-            return finish(net.backend, trace, net.store.segments, precision=net.precision)
+            return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm)
 
-        plan = net.plans.get(("evaluate", net.precision, batch, loss.key()), build)
+        plan = net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
         arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
         return Bound(plan, arenas, [(("gradients",), 1)])
 

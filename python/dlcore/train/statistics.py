@@ -40,9 +40,9 @@ def _moments(net, layer, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         del trace.nodes[at:]
         outs = {name: trace.value(name, (1, z.cols), kind=name) for name in ("mean", "m2")}
         trace.append(Moments, x=z, out=outs["mean"], out2=outs["m2"])
-        return finish(net.backend, trace, net.store.segments, precision=net.precision)
+        return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm)
 
-    plan = net.plans.get(("statistics", net.precision, id(layer), batch), build)
+    plan = net.plans.get(("statistics", net.precision, net.gemm, id(layer), batch), build)
     mean, m2 = (np.empty(layer.features, net.dtype) for _ in range(2))
     net.tables.view(np.int64)[2] = 0
     arenas = {**net.arenas(), "x": base_of(part), "mean": mean, "m2": m2, "scratch": net.scratch(plan.scratch_bytes)}

@@ -55,12 +55,14 @@ class Training:
         """The training plan of a batch, made once."""
         net, spec = self.net, self.spec(table_rows)
         frozen = tuple(p.frozen for p, _ in net.store.trained())
-        key = ("training", net.precision, batch, spec, self.loss.key(), frozen, fuse, record)
+        key = ("training", net.precision, net.gemm, batch, spec, self.loss.key(), frozen, fuse, record)
 
         def build():
             trained = {p for p, _ in net.store.trained() if not p.frozen}
             trace = training(net.layer, self.loss, batch, trained, spec)
-            return finish(net.backend, trace, net.store.segments, precision=net.precision, fuse=fuse, record=record)
+            return finish(
+                net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, fuse=fuse, record=record
+            )
 
         return net.plans.get(key, build)
 

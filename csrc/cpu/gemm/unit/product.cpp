@@ -43,7 +43,7 @@ struct UnitCut {
 static UnitCut unit_cut(const Instruction& in) {
   const View &a = in.operands[0], &b = in.operands[1];
   UnitCut c = {};
-  c.role = Role(int(in.numbers[0])), c.planes = PLANES_OF_TERMS[int(in.numbers[1])];
+  c.role = Role(int(in.numbers[0])), c.planes = PARTS_OF_TERMS[int(in.numbers[1])];
   c.m = in.rows, c.n = in.cols, c.k = c.role == Role::tn ? a.rows : a.cols;
   c.packs = b.layout == Layout::row_major;
   const int64_t panels = ceil_div(c.m, PANEL_ROWS);
