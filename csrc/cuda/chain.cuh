@@ -87,13 +87,17 @@ __device__ inline void dropout(const Stage& s, Tile& t) {
   });
 }
 
+// One row of one part at a time: registers are short in a chain.
 __device__ inline void store_parts(const View& out, const Tile& t) {
   const int64_t pitch = pitch_of(out);
-  uint16_t* to = at<uint16_t>(out) + t.row * pitch + t.col;
-  DLCORE_UNROLL(4)
-  for (int r = 0; r < SIDE; ++r) {
-    if (r < t.rows && t.col < pitch) store_parts4(to, out.rows * pitch, int(out.ld), t.v[r], t.cols);
-    to += pitch;
+  if (t.col >= pitch) return;
+  DLCORE_UNROLL(1)
+  for (int i = 0; i < int(out.ld) * t.rows; ++i) {
+    const int p = i / t.rows, r = i % t.rows;
+    real x[SIDE];
+    DLCORE_UNROLL(4)
+    for (int c = 0; c < SIDE; ++c) x[c] = r == 0 ? t.v[0][c] : r == 1 ? t.v[1][c] : r == 2 ? t.v[2][c] : t.v[3][c];
+    store_part4(at<uint16_t>(out) + (p * out.rows + t.row + r) * pitch + t.col, p, x, t.cols);
   }
 }
 

@@ -9,18 +9,20 @@ DLCORE_BEGIN
 
 DLCORE_HD int64_t pitch_of(const View& parts) { return round_up(parts.cols, PART_ALIGN); }
 
-// The first n <= 4 elements, and zeros, into each part; `apart` elements lie between parts. to: a multiple of 8 bytes
-__device__ inline void store_parts4(uint16_t* to, int64_t apart, int parts, const real (&x)[4], int n) {
-  real rest[4];
-  DLCORE_UNROLL(4)
-  for (int i = 0; i < 4; ++i) rest[i] = i < n ? x[i] : real(0);
+// Part p of x.
+__device__ inline real part_of(real x, int p) {
+  real h = round_bf16(x);
   DLCORE_UNROLL(1)
-  for (int p = 0; p < parts; ++p, to += apart) {
-    real h[4];
-    DLCORE_UNROLL(4)
-    for (int i = 0; i < 4; ++i) h[i] = round_bf16(rest[i]), rest[i] -= h[i];
-    *reinterpret_cast<float2*>(to) = make_float2(pair_bf16(h[0], h[1]), pair_bf16(h[2], h[3]));
-  }
+  for (int i = 0; i < p; ++i) x -= h, h = round_bf16(x);
+  return h;
+}
+
+// Part p of the first n <= 4 elements, and zeros. to: a multiple of 8 bytes
+__device__ inline void store_part4(uint16_t* to, int p, const real (&x)[4], int n) {
+  real h[4];
+  DLCORE_UNROLL(4)
+  for (int i = 0; i < 4; ++i) h[i] = part_of(i < n ? x[i] : real(0), p);
+  *reinterpret_cast<float2*>(to) = make_float2(pair_bf16(h[0], h[1]), pair_bf16(h[2], h[3]));
 }
 
 DLCORE_END

@@ -87,7 +87,7 @@ struct Sums {
 template <int sides>
 __device__ inline void multiply_slice(const Slices<sides>& slices, int turn, Sums<sides>& sums) {
   const int down = int(threadIdx.x) / ACROSS * SIDE, across = int(threadIdx.x) % ACROSS * SIDE;
-  DLCORE_UNROLL(8)  // more is loaded ahead than registers hold
+  DLCORE_UNROLL(4)  // more is loaded ahead than registers hold
   for (int k = 0; k < Slices<sides>::depth; ++k) {
     real a[sides][SIDE], b[sides][SIDE];
     DLCORE_UNROLL(2)
