@@ -356,7 +356,6 @@ def test_bench_runs_the_cases_named(argv, capsys):
 
 WRONG_USE = [
     ["W99"],
-    ["--device", "tpu"],
     ["ops", "--case", "W1"],
     ["--rounds", "0"],
     ["--rounds", "two"],

@@ -155,8 +155,9 @@ union ProductMemory {
   ChainMemory chain;
 };
 
+// With four tiles the sums fill the registers; a product that is cut into single tiles has few blocks.
 template <Role role, int sides>
-__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : BLOCKS) product_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : FEWER_BLOCKS) product_kernel(const Instruction in) {
   ProductMemory<sides>& memory = shared_memory<ProductMemory<sides>>();
   const Cut c = cut(in);
   const int64_t block = blockIdx.x % c.blocks, split = blockIdx.x / c.blocks;
