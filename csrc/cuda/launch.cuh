@@ -60,7 +60,7 @@ __device__ inline T* at(const View& view) {
 #ifdef DLCORE_EMULATOR
   return reinterpret_cast<T*>(address);
 #else
-  return static_cast<T*>(__cvta_global_to_generic(size_t(address)));  // else loads and stores look for their memory
+  return static_cast<T*>(__cvta_global_to_generic(size_t(address)));  // generic ones are slower
 #endif
 }
 

@@ -87,7 +87,7 @@ struct Sums {
 template <int sides>
 __device__ inline void multiply_slice(const Slices<sides>& slices, int turn, Sums<sides>& sums) {
   const int down = int(threadIdx.x) / ACROSS * SIDE, across = int(threadIdx.x) % ACROSS * SIDE;
-  DLCORE_UNROLL(4)  // more is loaded ahead than registers hold
+  DLCORE_UNROLL(8)  // more is loaded ahead than registers hold
   for (int k = 0; k < Slices<sides>::depth; ++k) {
     real a[sides][SIDE], b[sides][SIDE];
     DLCORE_UNROLL(2)
@@ -133,8 +133,9 @@ union ProductMemory {
   ChainMemory chain;
 };
 
+// With four tiles the sums fill the registers; a product that is cut into single tiles has few blocks.
 template <Role role, int sides>
-__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : BLOCKS) product_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, sides == 2 ? 1 : FEWER_BLOCKS) product_kernel(const Instruction in) {
   ProductMemory<sides>& memory = shared_memory<ProductMemory<sides>>();
   const Cut c = cut(in);
   const int64_t block = blockIdx.x % c.blocks, split = blockIdx.x / c.blocks;
