@@ -105,7 +105,9 @@ def _printed(done: subprocess.CompletedProcess) -> dict:
 
 
 def environment() -> dict:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "python"), str(SITE)))}
+    """Where the extension that was built here is found first; without one, an installed package."""
+    built = [ROOT / "python"] if list(ROOT.glob("python/dlcore/_core*.so")) else []
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*built, os.environ.get("PYTHONPATH", ""), SITE)))}
 
 
 def asked(*command: str) -> str:
