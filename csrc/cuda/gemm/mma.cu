@@ -12,7 +12,7 @@
 
 DLCORE_BEGIN
 
-constexpr int DEPTH = int(STAGE_DEPTH), STEP = 16;  // of a stage, of an instruction
+constexpr int DEPTH = int(STAGE_DEPTH);
 constexpr int WARPS_DOWN = 2, WARPS_ACROSS = THREADS / WARP / WARPS_DOWN;
 
 // A block. A stage of 128 + 128 rows is 16 KB a part: 4, 3 and 2 of them fit into the 99 KB of sm_86, 89 and 120, and
@@ -141,6 +141,7 @@ __device__ inline void small_terms(Dots<role, C> d) {
 
 template <Role role, class C>
 __device__ inline void multiply_stage(const StageParts<C>& stage, Accumulators<C>& sums) {
+  constexpr int STEP = 16;  // of an instruction
   if constexpr (C::terms == 1) {
     for (int k = 0; k < DEPTH; k += STEP) large_term(Dots<role, C>(stage, k, sums));
   } else {
