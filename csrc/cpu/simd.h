@@ -119,17 +119,33 @@ inline void store_partial(real* p, vec x, int64_t n) {
 #endif
 }
 
-// Lanes combined in halves: one order, the same for every caller of this instruction set.
+template <int64_t N>
+struct VectorOf {
+  typedef real type __attribute__((vector_size(N * sizeof(real))));
+};
+
+// Lanes combined in halves: one order, the same for every caller of this instruction set. Halves are taken as vectors:
+// gcc 12 goes through memory, lane by lane, where it is to find them among 16.
+template <int64_t N, class F>
+inline real reduce(typename VectorOf<N>::type x, F combine) {
+  if constexpr (N == 2) {
+    return combine(x[0], x[1]);
+  } else if constexpr (N == 4) {
+    return combine(combine(x[0], x[2]), combine(x[1], x[3]));
+  } else {
+    typename VectorOf<N / 2>::type low, high;
+    __builtin_memcpy(&low, &x, sizeof low);
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
+    return reduce<N / 2>(combine(low, high), combine);
+  }
+}
+
 inline real reduce_add(vec x) {
-  for (int64_t half = LANES / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
-  return x[0];
+  return reduce<LANES>(x, [](auto a, auto b) { return a + b; });
 }
 
 inline real reduce_max(vec x) {
-  for (int64_t half = LANES / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) x[i] = max(x[i], x[i + half]);
-  return x[0];
+  return reduce<LANES>(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 DLCORE_END

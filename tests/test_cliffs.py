@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench that looks for sizes that fall off a cliff: it finds a planted one, and nothing where there is none."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlcore.cli.parser import UsageError
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+cliffs = importlib.import_module("cliffs")
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Times that grow with the size, and one size that takes twice as long."""
+    made = []
+
+    def seconds(size):
+        made.append(size)
+        return (100 + size) * (2e-6 if size == 129 else 1e-6)
+
+    monkeypatch.setattr(cliffs, "block", lambda seconds: lambda: seconds)
+    monkeypatch.setattr(cliffs, "curves", lambda threads: {"smooth": lambda n: 1e-6 * n, "planted": seconds})
+    return made
+
+
+def test_a_planted_cliff_is_found_and_measured_again(planted):
+    rows = cliffs.curve(cliffs.curves(1)["planted"], rounds=3)
+    assert [r["size"] for r in rows] == list(cliffs.SIZES)
+    assert [r["size"] for r in rows if r["ratio"] > cliffs.LIMIT] == [129]
+    assert planted.count(129) == 2 and planted.count(128) == 1
+    assert "worst 1.88x the next multiple of 16, at 129  above 1.5: 129" in cliffs.line("planted", rows)
+
+
+@pytest.mark.parametrize(("name", "status"), [("smooth", 0), ("planted", 1), ("p,s", 1)])
+def test_the_exit_status_says_whether_there_is_one(planted, capsys, name, status):
+    assert cliffs.main(["--curves", name, "--json"]) == status
+    found = json.loads(capsys.readouterr().out)
+    assert found["limit"] == cliffs.LIMIT and len(found["curves"]) == len(name.split(","))
+
+
+def test_an_unknown_curve_is_refused():
+    with pytest.raises(UsageError, match=r"expected --curves of forward_m_64, .*got 'bakward'.*backward"):
+        cliffs.arguments(["--curves", "bakward"])
+    assert cliffs.main(["--curves", "bakward"]) == 2
+
+
+@pytest.mark.parametrize("name", ["forward_n_64", "backward_k_64", "step_batch_64", "predict_batch_64"])
+def test_a_block_of_calls_takes_time(name):
+    make = cliffs.curves(1)[name]
+    assert 0 < cliffs.block(make(17))() < 1
+
+
+def test_the_figure_is_drawn(planted, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(cliffs, "RESULTS", tmp_path)
+    cliffs.main(["--save"])
+    (figure,) = tmp_path.glob("*_cliffs.png")
+    assert figure.stat().st_size > 10_000 and figure.with_suffix(".json").exists()
