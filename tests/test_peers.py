@@ -337,3 +337,23 @@ def test_the_newest_result_of_this_machine_is_the_base(tmp_path):
     assert regress.newest(led(5.0), tmp_path)["date"] == "2026-02-01"
     with pytest.raises(regress.Incomparable, match="expected a result of infer, a processor, avx2, 2 threads"):
         regress.newest(led(1.0, action="infer"), tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------- contention
+def test_contention_measures_with_all_cores_one_core_and_a_busy_one():
+    found = python("contention.py", "--workloads", "W7", "--contestants", "dlcore", "--rounds", "1", "--json")
+    assert found.returncode == 0, found.stderr
+    (row,) = json.loads(found.stdout)["rows"]
+    assert row["row"] == "W7_tiny" and set(row["ms"]) == {"alone", "pinned", "beside"} and min(row["ratio"].values()) > 0
+
+
+def test_contention_ratios_are_taken_round_by_round():
+    contention = importlib.import_module("contention")
+    taken = {"alone": [1.0, 2.0, 4.0], "pinned": [2.0, 5.0, 12.0], "beside": [1.0, 2.0, 5.0]}
+    assert contention.row("dlcore", "W1", taken)["ratio"] == {"pinned": 2.5, "beside": 1.0}
+
+
+@pytest.mark.parametrize(("option", "value"), [("--workloads", "W1,W99"), ("--contestants", "dlcore,dlcor")])
+def test_contention_refuses_unknown_names(option, value):
+    found = python("contention.py", option, value)
+    assert found.returncode == 2 and f"expected {option} of" in found.stderr

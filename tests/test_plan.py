@@ -215,6 +215,22 @@ def test_cut_gives_small_work_to_one_thread():
     assert [(len(s.nodes), s.serial) for s in sections] == [(2, True)]
 
 
+@pytest.mark.parametrize(("width", "batch", "shared"), [(64, 32, False), (100, 64, False), (128, 64, True), (256, 256, True)])
+def test_threads_share_a_step_only_where_they_gain(width, batch, shared):
+    hidden = [dl.Linear(50, width), dl.BatchNorm(width), dl.ReLU(), dl.Linear(width, width), dl.ReLU()]
+    net = dl.Net([*hidden, dl.Linear(width, 10)])
+    plan = net.plan(batch, loss=dl.SoftmaxCrossEntropy(), optimizer=dl.Adam())
+    assert any(not s.serial for _, s in plan.sections) == shared
+    assert shared or len(plan.sections) == len(plan.parts)
+
+
+@pytest.mark.parametrize(("cols", "pitch"), [(7, 7), (64, 64), (65, 80), (96, 96), (300, 304)])
+def test_rows_of_wide_temporaries_begin_with_a_cache_line(cols, pitch):
+    trace = Trace(training=True)
+    made, given = trace.value("v", (3, cols)), trace.value("x", (3, cols), kind="x")
+    assert (made.pitch, made.elements, given.pitch) == (pitch, 3 * pitch, cols)
+
+
 @pytest.mark.parametrize("rows", [64, 640])
 def test_blocks_of_a_plan_never_overlap_while_alive(rows):
     net = dl.Net(

@@ -15,7 +15,7 @@ from .listing import listing
 from .place import Block, in_place, lifetimes, place
 from .precision import precision_line
 from .record import Lowering, instruction_bytes
-from .sections import Section, flops
+from .sections import Section, flops, worth_sharing
 
 TABLE_OFFSETS = {"counters": 0, "metrics": 64, "grad_scale": 128}
 TABLE_BYTES = 192
@@ -76,7 +76,7 @@ class Plan:
         self.constants = self._pack_constants(nodes)
         own = {n: backend.scratch(self._lowering.instruction(n)) for n in nodes}
         self.parts = tuple(dict.fromkeys(n.section for n in nodes))
-        self.sections = [(part, s) for part in self.parts for s in self._cut(nodes, part, own)]
+        self.sections = self._sections(nodes, own)
         self._lowering.local = {v: (at, s.row_bytes) for _, s in self.sections for v, at in s.local.items()}
         ordered = [n for _, s in self.sections for n in s.nodes]
         self._lowering.places = in_place(ordered, self._lowering.local)
@@ -163,14 +163,21 @@ class Plan:
         end = {b.key: len(nodes) - 1 if b.first < again <= b.last else last[b.last] for b in blocks}
         return [replace(b, first=first[b.first], last=end[b.key]) for b in blocks]
 
-    def _cut(self, nodes: list[Node], part: str, own) -> list[Section]:
-        inside = [n for n in nodes if n.section == part]
+    def _sections(self, nodes: list[Node], own) -> list[tuple[str, Section]]:
+        """Sections in order, each with its part."""
+        inside = {part: [n for n in nodes if n.section == part] for part in self.parts}
         if not self._recorded or self._backend.name != "cpu":
-            return [Section((n,)) for n in inside]
-        phases = {n: 1 if own[n] == 0 and not any(s.op.reduces for s in n.chain) else 2 for n in inside}
+            return [(part, Section((n,))) for part in self.parts for n in inside[part]]
+        phases = {n: 1 if own[n] == 0 and not any(s.op.reduces for s in n.chain) else 2 for n in nodes}
+        found = [(part, s) for part in self.parts for s in self._cut(nodes, inside[part], phases)]
+        if worth_sharing([s for _, s in found], phases):
+            return found
+        return [(part, Section(tuple(n for p, s in found if p == part for n in s.nodes), serial=True)) for part in self.parts]
+
+    def _cut(self, nodes: list[Node], inside: list[Node], phases: Mapping[Node, int]) -> list[Section]:
         depths = {n: self._backend.depth(self._lowering.instruction(n)) for n in inside if n.op is Product}
-        elsewhere = {v for n in nodes if n.section != part for v in n.reads()}
-        return sections(inside, phases, depths, elsewhere, self._lowering.itemsize)
+        others = set(nodes).difference(inside)
+        return sections(inside, phases, depths, {v for n in others for v in n.reads()}, self._lowering.itemsize)
 
     def _lower(self, node: Node, scratch_bytes: int):
         return self._lowering.instruction(node, (self._offsets[node], scratch_bytes) if scratch_bytes else None)

@@ -49,7 +49,7 @@ class Lowering:
             return _core.View(_core.LOCAL_ARENA, dtype, rows=value.rows, cols=value.cols, ld=ld, offset=offset)
         return _core.View(
             arena=self.arenas.setdefault(value.arena, len(self.arenas)), dtype=dtype,
-            layout=value.layout, rows=value.rows, cols=value.cols, ld=value.cols if value.ld is None else value.ld,
+            layout=value.layout, rows=value.rows, cols=value.cols, ld=value.pitch,
             step=value.step, offset=self.offset_of(value),
         )  # fmt: skip
 

@@ -14,8 +14,12 @@ from .precision import product_shape, terms_of
 CHUNK_ROWS = 64
 # Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.
 SERIAL_NS = 4000.0
+# What a step that threads share costs above half its work: they wait, read what the other wrote, have unequal shares. Nets
+# 64 to 256 wide, batch 64 to 256, two threads: 3.5 to 5.9 us where the cores share a cache, 12.7 to 19.4 where they do not.
+STEP_NS = 6000.0
 LEAST_CHUNKS = 16  # fewer would leave threads idle where a product alone has work for them
 PRODUCT_FLOPS_PER_NS = 80.0
+FACTOR_BYTES_PER_NS = 40.0  # a product with few rows reads the other factor from the cache that threads share, or farther
 STAGE_NS = {"dropout": 0.6, "activate": 0.4, "activate_grad": 0.5}  # an element, one thread, AVX2
 ELEMENT_NS = 0.15
 
@@ -40,7 +44,7 @@ def flops(node: Node) -> float:
     if node.op is ops.Product:
         m, n, k = product_shape(int(node.numbers[0]), node.operands["a"], node.operands["b"])
         return 2.0 * m * n * k + m * n * len(node.chain)
-    sizes = [v.elements for v in [node.value, *node.operands.values()] if v is not None and v.kind not in CALLER]
+    sizes = [v.rows * v.cols for v in [node.value, *node.operands.values()] if v is not None and v.kind not in CALLER]
     return float(max(sizes, default=0) * (1 + len(node.chain)))
 
 
@@ -51,7 +55,7 @@ def estimate_ns(node: Node) -> float:
     """Rough time on one thread."""
     if node.op is ops.Product:
         m, n, k = product_shape(int(node.numbers[0]), node.operands["a"], node.operands["b"])
-        base, elements = 2.0 * m * n * k / PRODUCT_FLOPS_PER_NS, m * n
+        base, elements = max(2.0 * m * n * k / PRODUCT_FLOPS_PER_NS, 4.0 * n * k / FACTOR_BYTES_PER_NS), m * n
     else:
         elements = flops(node) / (1 + len(node.chain))
         base = elements * ELEMENT_NS * 2
@@ -78,6 +82,14 @@ def _row_chunks(node: Node, phases) -> int:
     if node.op is ops.Product and int(node.numbers[0]) == ops.ROLE_TN:
         return 0
     return -(-node.value.rows // CHUNK_ROWS)
+
+
+def worth_sharing(sections: list[Section], phases: Mapping[Node, int]) -> bool:
+    """Do threads gain more by sharing the steps of a plan than they lose?"""
+    shared = [s for s in sections if not s.serial]
+    work = sum(estimate_ns(n) for s in shared for n in s.nodes)
+    steps = sum(sum(phases[n] for n in s.nodes) - (len(s.nodes) - 1 if s.block_rows else 0) for s in shared)
+    return any(s.local for s in shared) or work / 2 >= STEP_NS * steps
 
 
 def merge_serial(parts: list[Section]) -> list[Section]:
