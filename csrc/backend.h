@@ -167,6 +167,7 @@ struct Call {
   char* const* bases;
   int64_t member;
   int64_t row_begin, row_end;  // of a block of a section: of the value, or of the depth where items are cut along it
+  bool goes_on;                // with the items that follow, as far as this thread knows
 };
 
 constexpr int64_t NEITHER = -1;  // of KernelEntry::depth

@@ -33,9 +33,9 @@ class Team {
   bool spins() const { return spins_; }  // is there a core for every thread
   void barrier();
 
-  // Calls work(begin, end) for blocks of [0, total) until all are taken. A thread takes from its own part first, so
-  // that it meets the same rows in step after step, then from the parts of others. `round` counts the calls of share; a
-  // barrier lies between any two.
+  // Calls work(begin, end, goes_on) for blocks of [0, total) until all are taken; goes_on: is more of the part left.
+  // A thread takes from its own part first, so that it meets the same rows in step after step, then from the parts of
+  // others. `round` counts the calls of share; a barrier lies between any two.
   template <class Work>
   void share(int32_t thread, int64_t round, int64_t total, const Work& work);
 
@@ -73,7 +73,8 @@ void Team::share(int32_t thread, int64_t round, int64_t total, const Work& work)
     while (taken.load(std::memory_order_relaxed) < size) {
       const int64_t begin = taken.fetch_add(block, std::memory_order_relaxed);
       if (begin >= size) break;
-      work(first + begin, first + (begin + block < size ? begin + block : size));
+      const int64_t end = begin + block < size ? begin + block : size;
+      work(first + begin, first + end, end < size);
     }
   }
 }

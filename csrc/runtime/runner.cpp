@@ -18,12 +18,13 @@ struct Job {
 };
 
 // Items [begin, end) of all members, member by member.
-void run_items(const Planned& planned, int32_t phase, int64_t begin, int64_t end, char* const* bases, char* workspace) {
+void run_items(const Planned& planned, int32_t phase, int64_t begin, int64_t end, bool goes_on, char* const* bases,
+               char* workspace) {
   const int64_t items = planned.items[size_t(phase)];
   while (begin < end) {
     const int64_t member = begin / items, first = member * items;
     const int64_t stop = end < first + items ? end : first + items;
-    const Call call{&planned.instruction, bases, member, 0, 0};
+    const Call call{&planned.instruction, bases, member, 0, 0, goes_on && stop < first + items};
     planned.entry->run(call, phase, begin - first, stop - first, workspace);
     begin = stop;
   }
@@ -33,7 +34,7 @@ void run_items(const Planned& planned, int32_t phase, int64_t begin, int64_t end
 void run_rows(const Planned& planned, int64_t begin, int64_t end, char* const* bases, char* workspace) {
   const int64_t unit = planned.depth > 0 ? planned.depth : CHUNK_ROWS;
   const int64_t items = planned.items[0] / ((planned.rows - 1) / unit + 1);
-  const Call call{&planned.instruction, bases, 0, begin, end};
+  const Call call{&planned.instruction, bases, 0, begin, end, false};
   planned.entry->run(call, 0, begin / unit * items, ((end - 1) / unit + 1) * items, workspace);
 }
 
@@ -74,21 +75,21 @@ struct Walker {
   }
 
   void take(const Recording& recording, const Step& step) {
-    const auto work = [&](int64_t begin, int64_t end) {
+    const auto work = [&](int64_t begin, int64_t end, bool goes_on) {
       if (step.block_rows > 0) {
         run_units(recording, step, begin, end, bases, workspace);
       } else {
-        run_items(recording.planned[size_t(step.first)], step.phase, begin, end, bases, workspace);
+        run_items(recording.planned[size_t(step.first)], step.phase, begin, end, goes_on, bases, workspace);
       }
     };
-    if (team == nullptr) return work(0, step.total);
+    if (team == nullptr) return work(0, step.total, false);
     const bool thread_zero_goes_on = step.serial && before == Before::serial;
     if (before != Before::nothing && !thread_zero_goes_on) team->barrier();
     before = step.serial ? Before::serial : Before::shared;
     if (!step.serial) {
       team->share(thread, rounds++, step.total, work);
     } else if (thread == 0) {
-      work(0, step.total);
+      work(0, step.total, false);
     }
   }
 };

@@ -139,8 +139,8 @@ static bool has_strips(const Cut& cut, const Area& area, Buffers* buffers) {
   return made;
 }
 
-// last_item: whether the thread has no item after it
-static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_item, Workspace* w) {
+// last: whether the thread has no item after it
+static void run_item(const Call& call, const Cut& cut, int64_t item, bool last, Workspace* w) {
   const Operands o = operands(call);
   const bool streams = cut.streams && o.role != Role::nt && o.b->layout == Layout::row_major;
   Area area = first_area(cut, item);
@@ -163,7 +163,7 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last_i
       stream(o, area, t, w->sum, &w->buffers);
     } else {
       const bool deeper = next.depth > 0;
-      const Area then = deeper ? next : last_item ? Area{} : first_area(cut, item + 1);
+      const Area then = deeper ? next : last ? Area{} : first_area(cut, item + 1);
       const bool new_a = deeper || then.row != area.row;
       const bool new_b = !(deeper ? made : strips_at(cut, then, &w->buffers).made);
       const Ahead fetched[2] = {!part && cut.far_a && new_a ? ahead_a(o, then) : Ahead{},
@@ -214,7 +214,7 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   for (int64_t i = 0; i < c.slots; ++i) w->buffers.col[i] = -1;
   for (int64_t i = begin; i < end; ++i) {
     if (phase == 0) {
-      run_item(call, c, i, i + 1 == end, w);
+      run_item(call, c, i, i + 1 == end && !call.goes_on, w);
     } else {
       sum_splits(call, c, i, w);
     }
