@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from . import _core
-
 if TYPE_CHECKING:
     from .layers.base import Parameter
     from .ops import Op
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 # columns and dtype of the shared tables, as csrc/backend.h lays them out
 TABLES = {"counters": (8, "i64"), "metrics": (4, "f64"), "grad_scale": (2, "f64")}
 
+BLOCK_COLUMNS = 64  # of the smallest block of a product: threads share the columns of what is wider
 LINE = 16  # floats of a cache line
 
 ARENA_OF_KIND = {
@@ -83,7 +82,7 @@ class Value:
         """
         if self.ld is not None:
             return self.ld
-        shared = self.kind == "temporary" and self.cols > _core.COLUMN_ALIGN
+        shared = self.kind == "temporary" and self.cols > BLOCK_COLUMNS
         return -(-self.cols // LINE) * LINE if shared else self.cols
 
 
