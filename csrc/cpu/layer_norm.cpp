@@ -10,6 +10,10 @@ DLCORE_BEGIN
 static const int64_t ACCUMULATORS = 4;
 static const int64_t MERGE_COLS = 256;  // of an item
 
+// Of short rows some are read together, so that their statistics do not wait for each other: 65536x64, AVX2, one core,
+// forward 1.2 times as fast with 8 as with one, 16 lose it again in the backward pass.
+static int64_t rows_together(const Instruction& instruction) { return max(1, min(8, 1024 / instruction.cols)); }
+
 // A real view from one row on.
 struct Rows {
   real* p;  // (rows, cols), may be absent
@@ -74,16 +78,20 @@ static void layer_norm_group(const Call& call, Block block) {
   const Rows x(call, views[0], block.row), mean(call, views[3], block.row), rstd(call, views[4], block.row);
   const real *gamma = at<real>(call, views[1]), *beta = at<real>(call, views[2]);
   const real cols = real(instruction.cols), eps = real(instruction.numbers[0]);
+  const int64_t together = rows_together(instruction);
   do {
     const Block y = at_last_store(call, block);
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const real* from = x.at_row(r);
-      if (block.col == 0) {
-        const real mu = row_sum(from, instruction.cols) / cols;
-        *mean.at_row(r) = mu;
-        *rstd.at_row(r) = reciprocal_deviation(row_squared_deviations(from, instruction.cols, mu) / cols, eps);
+    for (int64_t row = 0, end; row < block.rows; row = end) {
+      end = min(block.rows, row + together);
+      for (int64_t r = row; block.col == 0 && r < end; ++r)
+        *mean.at_row(r) = row_sum(x.at_row(r), instruction.cols) / cols;
+      for (int64_t r = row; block.col == 0 && r < end; ++r) {
+        const real squares = row_squared_deviations(x.at_row(r), instruction.cols, *mean.at_row(r));
+        *rstd.at_row(r) = reciprocal_deviation(squares / cols, eps);
       }
-      normalise_row(y, r, from + block.col, *mean.at_row(r), *rstd.at_row(r), gamma, beta);
+      for (int64_t r = row; r < end; ++r) {
+        normalise_row(y, r, x.at_row(r) + block.col, *mean.at_row(r), *rstd.at_row(r), gamma, beta);
+      }
     }
     run_chain(call, y);
   } while (next_block(instruction, block));
@@ -173,17 +181,19 @@ static void backward_group(const Call& call, Block block, real* partial) {
   const Rows dy(call, views[backward_dy], block.row), x(call, views[backward_x], block.row);
   const Rows mean(call, views[backward_mean], block.row), rstd(call, views[backward_rstd], block.row);
   const real* gamma = at<real>(call, views[backward_gamma]);
+  const int64_t together = rows_together(instruction);
   BackwardRow rows[CHUNK_ROWS];
   do {
     const Block dx = at_last_store(call, block);
     real* dgamma = partial ? partial + block.col : nullptr;
     real* dbeta = partial ? dgamma + partial_ld(instruction) : nullptr;
-    for (int64_t r = 0; r < block.rows; ++r) {
-      if (block.col == 0) {
+    for (int64_t row = 0, end; row < block.rows; row = end) {
+      end = min(block.rows, row + together);
+      for (int64_t r = row; block.col == 0 && r < end; ++r) {
         rows[r] = {dy.at_row(r), x.at_row(r), *mean.at_row(r), *rstd.at_row(r), 0, 0};
         find_means(rows[r], gamma, instruction.cols);
       }
-      backward_row(rows[r], gamma, dx, dx.v + r * dx.ld, dgamma, dbeta);
+      for (int64_t r = row; r < end; ++r) backward_row(rows[r], gamma, dx, dx.v + r * dx.ld, dgamma, dbeta);
     }
     run_chain(call, dx);
   } while (next_block(instruction, block));
