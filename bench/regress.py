@@ -31,7 +31,7 @@ def leads(values: dict) -> dict[str, dict[str, dict]]:
     """By row and float32 peer dlcore's lead: times, low, high."""
     found: dict[str, dict[str, dict]] = {}
     for r in values["rows"]:
-        if r["precision"] == "float32" and r.get("lead"):
+        if r["precision"] == "float32" and r.get("lead") and not r["contestant"].startswith("dlcore"):
             found.setdefault(r["row"], {})[r["contestant"]] = r["lead"]
     return found
 

@@ -77,7 +77,7 @@ def test_wrong_use_is_one_line_and_status_2(argv, capsys):
 ABOUT = {
     name: {"version": "1", "precision": precision}
     for name, precision in {"dlcore": "float32", "torch_eager": "float32", "numpy": "float32", "torch_bf16": "bf16",
-                            "torch_compile_bf16": "bf16"}.items()
+                            "torch_compile_bf16": "bf16", "dlcore_mma": "float32"}.items()
 }  # fmt: skip
 
 
@@ -103,6 +103,12 @@ def test_a_row_without_its_reference_has_no_ratio():
     assert rows["numpy"]["ratio"] is None
     assert rows["numpy"]["lead"]["times"] == 3.0
     assert "a row: dlcore is 3.00x numpy (3.00 to 3.00)" in peers.table(list(rows.values()))
+
+
+def test_other_kernels_of_dlcore_are_no_peers():
+    rows = list(made({"dlcore": [2.0], "dlcore_mma": [1.0], "numpy": [3.0]}).values())
+    assert compare.best_peer(rows)["contestant"] == "numpy"
+    assert regress.leads({"rows": rows}) == {"a row": {"numpy": {"times": 1.5, "low": 1.5, "high": 1.5}}}
 
 
 def test_table_fits_a_hundred_columns():
