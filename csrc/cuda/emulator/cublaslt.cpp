@@ -68,6 +68,11 @@ int set_preference(void* preference, int attribute, const void* value, size_t by
   return 0;
 }
 
+int drop_preference(void* preference) {
+  delete static_cast<Preference*>(preference);
+  return 0;
+}
+
 // Rows and columns of op(x).
 Layout shape(const Product& product, int operand, const Layout& x) {
   return product.transposed[operand] == LT_OP_T ? Layout{x.cols, x.rows, x.ld} : x;
@@ -121,8 +126,8 @@ int multiply(void*, void* product, const void* alpha, const void* a, void* a_lay
   return cudaLaunchKernel(nullptr, {1, 1, 1}, {1, 1, 1}, arguments, 0, static_cast<cudaStream_t>(stream));
 }
 
-constexpr LtLibrary stand_in = {create,          make_product,   set_product, make_layout,
-                                make_preference, set_preference, choose,      multiply};
+constexpr LtLibrary stand_in = {create,         make_product,    set_product, make_layout, make_preference,
+                                set_preference, drop_preference, choose,      multiply};
 
 }  // namespace
 

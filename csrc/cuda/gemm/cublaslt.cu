@@ -51,6 +51,7 @@ static const LtLibrary* opened() {
         find(found.make_layout, "cublasLtMatrixLayoutCreate") &&
         find(found.make_preference, "cublasLtMatmulPreferenceCreate") &&
         find(found.set_preference, "cublasLtMatmulPreferenceSetAttribute") &&
+        find(found.drop_preference, "cublasLtMatmulPreferenceDestroy") &&
         find(found.choose, "cublasLtMatmulAlgoGetHeuristic") && find(found.multiply, "cublasLtMatmul")) {
       library = found;
       return &library;
@@ -154,6 +155,7 @@ static LtProduct chosen(const LtLibrary& lt, const Instruction& in, int64_t ld, 
   int count = 0;
   check(lt.choose(handle_of(lt), p.product, p.b, p.a, p.c, p.c, preference, 1, &choice, &count),
         "MatmulAlgoGetHeuristic");
+  check(lt.drop_preference(preference), "MatmulPreferenceDestroy");
   if (count == 0 || choice.state != 0)
     throw std::runtime_error("cublasLtMatmulAlgoGetHeuristic: expected a choice, got none");
   p.algorithm = choice.algorithm;

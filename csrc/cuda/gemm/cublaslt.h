@@ -37,6 +37,7 @@ struct LtLibrary {
   int (*make_layout)(void** layout, int type, uint64_t rows, uint64_t cols, int64_t ld);
   int (*make_preference)(void** preference);
   int (*set_preference)(void* preference, int attribute, const void* value, size_t bytes);
+  int (*drop_preference)(void* preference);
   int (*choose)(void* handle, void* product, void* a, void* b, void* c, void* d, void* preference, int wanted,
                 LtChoice* found, int* count);
   int (*multiply)(void* handle, void* product, const void* alpha, const void* a, void* a_layout, const void* b,
