@@ -6,8 +6,7 @@ A ratio is to the reference of the same precision, round by round; dlcore's lead
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import floors
@@ -15,7 +14,7 @@ from contestants import REFERENCES, TRUTH
 from dlcore.bench import timing
 from dlcore.bench.kernels import KERNELS
 from dlcore.bench.peak import Peak
-from process import Absent, Failed, Process
+from process import Absent, Failed, Pool, Process, ask_all, ask_one
 
 STEPS = 5
 TOLERANCES = {"float32": 5e-4, "bf16": 5e-2}  # of losses after a few steps, and of outputs
@@ -26,12 +25,10 @@ OURS = "dlcore"
 
 @dataclass(frozen=True)
 class Machine:
-    """What the measurement needs of the machine: threads, peaks, the watch over the rounds, and the device."""
+    """What the measurement needs of the machine: its peaks, and the watch over the rounds."""
 
-    threads: int
     peak: Peak
     watch: timing.Watch
-    device: str = "cpu"
 
 
 def parts(action: str, item: str) -> tuple[str, ...]:
@@ -44,16 +41,21 @@ def name_of(action: str, item: str, part: str) -> str:
     return {"train": item, "infer": f"{item} batch {part}"}.get(action, f"{item} {part}")
 
 
-def present(names, threads: int, say: Callable[[str], None], device: str = "cpu") -> dict[str, dict]:
-    """Version and precision of the contestants whose library is there; the others are left out with their reason."""
-    found = {}
-    for name in names:
-        with Process(name, threads, device) as process:
+def present(pool: Pool, names: Iterable[str], say: Callable[[str], None]) -> tuple[dict[str, dict], list[str]]:
+    """Version and precision of the contestants that are there, and what is wrong with others; where a library is not
+    installed its contestant is left out."""
+    found, wrong = {}, []
+    with pool.started(names) as processes:
+        for process in processes.values():
+            process.send("hello")
+        for name, process in processes.items():
             try:
-                found[name] = process.ask("hello")
+                found[name] = process.answer("hello")
             except Absent as error:
                 say(f"left out: {error}")
-    return found
+            except Failed as error:
+                wrong.append(str(error))
+    return found, wrong
 
 
 def difference(got: list[float], want: list[float], action: str) -> float:
@@ -64,23 +66,21 @@ def difference(got: list[float], want: list[float], action: str) -> float:
     return max(worst) if all(e == e for e in worst) else float("inf")
 
 
-def check(
-    action: str, item: str, about: dict[str, dict], threads: int, say, device: str = "cpu"
-) -> tuple[dict[str, dict], list[str]]:
+def check(pool: Pool, action: str, item: str, about: dict[str, dict], say) -> tuple[dict[str, dict], list[str]]:
     """By contestant the errors of its parts, where they are right; and what is wrong with the others."""
-    truth = None if action == "ops" else _checked(TRUTH, action, item, threads)["values"]
+    judge = () if action == "ops" else (TRUTH,)
     errors, wrong = {}, []
+    with pool.started([*judge, *about]) as processes:
+        answers = ask_all(processes, wrong, item, "check", action=action, item=item, steps=STEPS)
+    if any(name not in answers for name in judge):
+        return {}, wrong
     for name, known in about.items():
-        try:
-            found = _checked(name, action, item, threads, device)
-        except Failed as error:
-            wrong.append(f"{item} {error}")
-            continue
+        found = answers.get(name, {"reason": "it has failed"})
         if "reason" in found:
             say(f"check {action} {item} {name}: left out, {found['reason']}")
             continue
-        if truth is not None:
-            error, allowed = difference(found["values"], truth, action), TOLERANCES[known["precision"]]
+        if judge:
+            error, allowed = difference(found["values"], answers[TRUTH]["values"], action), TOLERANCES[known["precision"]]
             if error > allowed:
                 wrong.append(f"{item} {name}: expected an error within {allowed:g}, got {error:.3g}")
                 continue
@@ -90,45 +90,40 @@ def check(
     return errors, wrong
 
 
-def _checked(name: str, action: str, item: str, threads: int, device: str = "cpu") -> dict:
-    with Process(name, threads, device) as process:
-        lacking = process.ask("lacks", action=action, item=item)
-        return lacking if lacking["reason"] else process.ask("check", action=action, item=item, steps=STEPS)
-
-
-def measure(action: str, item: str, about, errors, machine: Machine, rounds: int) -> tuple[list[dict], dict, list[str]]:
+def measure(
+    pool: Pool, action: str, item: str, about, errors, machine: Machine, rounds: int
+) -> tuple[list[dict], dict, list[str]]:
     """Rows of those that have passed the check, what the watch saw by row, and what failed."""
     rows, seen, wrong = [], {}, []
-    with contextlib.ExitStack() as stack:
-        processes = {name: stack.enter_context(Process(name, machine.threads, machine.device)) for name in errors}
-        processes = _asked(processes, wrong, "setup", action=action, item=item)
+    with pool.started(errors) as processes:
+        ask_all(processes, wrong, item, "setup", action=action, item=item)
         for part in parts(action, item):
-            processes = _asked(processes, wrong, "begin", part=part)
-            seconds = _rounds(processes, machine.watch, rounds, ROUND_SECONDS[action])
-            memory = {name: p.ask("memory")["rss_mb"] for name, p in processes.items()}
             row = name_of(action, item, part)
+            for name in list(processes):  # one after another: each finds how many calls fill a block
+                ask_one(processes, wrong, row, name, "begin", part=part)
+            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action])
+            memory = {name: answer["rss_mb"] for name, answer in ask_all(processes, wrong, row, "memory").items()}
+            if not memory:
+                break
+            seconds, exact = {n: seconds[n] for n in memory}, {n: e[part] for n, e in errors.items()}
             floor = floors.milliseconds(action, item, part, machine.peak)
-            rows += table_rows(row, seconds, about, {n: e[part] for n, e in errors.items()}, memory, floor)
+            rows += table_rows(row, seconds, about, exact, memory, floor)
             seen[row] = {"gflops": [r / 1e9 for r in machine.watch.rates], "repeated": machine.watch.repeated}
     return rows, seen, wrong
 
 
-def _asked(processes: dict[str, Process], wrong: list[str], do: str, **arguments) -> dict[str, Process]:
-    """Those that can answer; the errors of the others are added to ``wrong``."""
-    able = {}
-    for name, process in processes.items():
-        try:
-            process.ask(do, **arguments)
-            able[name] = process
-        except Failed as error:
-            wrong.append(f"{' '.join(arguments.values())} {error}")
-    return able
+def _rounds(
+    processes: dict[str, Process], wrong: list[str], row: str, watch: timing.Watch, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds by contestant and round; who fails in one is taken out, and its rounds are no numbers from then on."""
 
+    def turn(name: str) -> float:
+        answer = ask_one(processes, wrong, row, name, "round", seconds=seconds) if name in processes else {}
+        return answer.get("seconds", float("nan"))
 
-def _rounds(processes: dict[str, Process], watch: timing.Watch, rounds: int, seconds: float) -> dict[str, list[float]]:
     watch.begin(rounds)
-    turns = {name: lambda p=p: p.ask("round", seconds=seconds)["seconds"] for name, p in processes.items()}
-    return timing.interleave(turns, rounds, watch)
+    turns = {name: lambda name=name: turn(name) for name in processes}
+    return timing.interleave(turns, rounds, watch) if turns else {}
 
 
 def table_rows(row: str, seconds: dict[str, list[float]], about, errors, memory, floor_ms: float) -> list[dict]:
@@ -148,6 +143,6 @@ def table_rows(row: str, seconds: dict[str, list[float]], about, errors, memory,
 
 
 def best_peer(rows: list[dict], precision: str = "float32") -> dict | None:
-    """Of one row's contestants of a precision the fastest beside dlcore."""
-    peers = [r for r in rows if r["precision"] == precision and r["contestant"] != OURS]
+    """Of one row's contestants of a precision the fastest beside dlcore, whose other kernels are none."""
+    peers = [r for r in rows if r["precision"] == precision and not r["contestant"].startswith(OURS)]
     return min(peers, key=lambda r: r["ms"], default=None)

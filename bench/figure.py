@@ -159,7 +159,8 @@ def _floors(values, rows) -> Figure:
 def _frame(figure: Figure, values, title: str, note: str) -> None:
     machine = values["machine"]
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    about = f"{machine['processor']}, {machine['threads']} threads, {machine['instruction_set']}, {values['date']}"
+    where = machine.get("gpu", {}).get("name") or f"{machine['processor']}, {machine['instruction_set']}"
+    about = f"{where}, {machine['threads']} threads, {values['date']}"
     command = textwrap.fill(values["command"], int(14 * figure.get_figwidth()))
     figure.supxlabel(f"{note}\n{about}\n{command}", x=0.01, ha="left", fontsize=8, color="#555555")
 

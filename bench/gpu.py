@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ BUILD, SITE, WHEELS = ROOT / "build" / "gpu", ROOT / "build" / "gpu-site", ROOT 
 PACKAGES = ("pybind11", "numpy", "pytest", "threadpoolctl")
 SECONDS, STEP_SECONDS, LEAST_SECONDS = 540, 240, 3  # of a part, of a step; with less left none begins
 TAIL = 6000  # characters kept of a step's output
+ANSWER_SECONDS = 120  # of one answer of a peer: one that compiles for longer must not take the others' time
 KERNEL_TESTS = ("product", "pointwise", "norm_kernels", "loss_kernels", "update_kernels", "gather", "pack")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 ROUNDS = 5
@@ -49,11 +51,12 @@ class Report:
 
     def __init__(self, path: Path, earlier: Path | None = None, **facts):
         self.path, self.content = path, {**facts, "state": "running", "steps": []}
-        self.deadline, self.case, self._passed = time.monotonic() + SECONDS, "", {}
-        for known in (path, earlier):
-            before = json.loads(known.read_text()) if known and known.exists() else {}
+        self.deadline, self.case, known = time.monotonic() + SECONDS, "", {}
+        for file in (earlier, path):
+            before = json.loads(file.read_text()) if file and file.exists() else {}
             if before.get("sources") == facts.get("sources"):
-                self._passed |= {step["name"]: step for step in before.get("steps", ()) if step["state"] == "passed"}
+                known |= {step["name"]: step for step in before.get("steps", ())}
+        self.content["steps"] = list(known.values())
         self.write()
 
     def write(self) -> None:
@@ -61,35 +64,37 @@ class Report:
         new.write_text(json.dumps(self.content, indent=1) + "\n")
         new.replace(self.path)
 
-    def step(self, name: str, command: list, seconds: float = STEP_SECONDS, again: bool = False) -> bool:
-        """Run a command of at most so many seconds; did it succeed? The JSON that it prints is kept as its result.
+    def step(
+        self, name: str, command: list, seconds: float = STEP_SECONDS, again: bool = False, result: Path | None = None
+    ) -> bool:
+        """Run a command of at most so many seconds; did it succeed? The JSON that it prints is kept as its result, or
+        what it has written to the file ``result`` until then.
 
         ``again``: also where it has passed before, for what leaves something behind.
         """
-        if name in self._passed and not again:
-            self.content["steps"].append(self._passed[name])
-            self.write()
+        before = self.before(name)
+        if before and before["state"] == "passed" and not again:
             return True
+        left, others = self.deadline - time.monotonic(), [step for step in self.content["steps"] if step is not before]
+        if left < LEAST_SECONDS:
+            self.content["steps"] = [*others, before or {"name": name, "state": "not begun"}]
+            self.write()
+            return False
         entry = {"name": name, "command": " ".join(map(str, command)), "state": "running"}
-        self.content["steps"].append(entry)
+        self.content["steps"] = [*others, entry]
         self.write()
         begin = time.monotonic()
-        try:
-            limit = min(seconds, self.deadline - begin)
-            if self.deadline - begin < LEAST_SECONDS:
-                raise subprocess.TimeoutExpired(command, limit)
-            done = subprocess.run(
-                [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=limit, env=environment()
-            )
-            entry |= {"state": "passed" if done.returncode == 0 else "failed", **_printed(done)}
-        except subprocess.TimeoutExpired as stopped:
-            entry |= {"state": "stopped", "output": (stopped.stdout or b"").decode(errors="replace")[-TAIL:]}
-        except OSError as error:
-            entry |= {"state": "failed", "output": str(error)}
-        entry["seconds"] = round(time.monotonic() - begin, 1)
+        state, printed = _ran([*map(str, command)], min(seconds, left))
+        entry |= {"state": state, **printed, "seconds": round(time.monotonic() - begin, 1)}
+        if result and result.exists():
+            entry["result"] = json.loads(result.read_text())
         self.write()
         print(f"{name}: {entry['state']} after {entry['seconds']} s", flush=True)
-        return entry["state"] == "passed"
+        return state == "passed"
+
+    def before(self, name: str) -> dict | None:
+        """What is known of a step."""
+        return next((step for step in self.content["steps"] if step["name"] == name), None)
 
     def finish(self, passed: bool) -> bool:
         self.content["state"] = "passed" if passed else "failed"
@@ -97,11 +102,27 @@ class Report:
         return passed
 
 
-def _printed(done: subprocess.CompletedProcess) -> dict:
+def _ran(command: list[str], limit: float) -> tuple[str, dict]:
+    """The state of a command and what it has printed; at the limit it ends with all that it has started."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     try:
-        return {"result": json.loads(done.stdout)}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), process_group=0, **pipes)
+    except OSError as error:
+        return "failed", {"output": str(error)}
+    with process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        except BaseException as stopped:
+            os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(stopped, subprocess.TimeoutExpired):
+                raise
+            out, err = process.communicate()
+            return "stopped", {"output": (out + err)[-TAIL:]}
+    state = "passed" if process.returncode == 0 else "failed"
+    try:
+        return state, {"result": json.loads(out), **({"output": err[-TAIL:]} if process.returncode else {})}
     except ValueError:
-        return {"output": (done.stdout + done.stderr)[-TAIL:]}
+        return state, {"output": (out + err)[-TAIL:]}
 
 
 def environment() -> dict:
@@ -169,26 +190,30 @@ def bench(group: str):
 
     def part(report: Report, device: str) -> bool:
         run = [sys.executable, "bench/run.py"]
-        cases = asked(*run, group, "--list").split()
+        cases = [case for case in asked(*run, group, "--list").split() if case.startswith(report.case)]
         options = ["--device", device, "--rounds", ROUNDS, "--json"]
-        return all(
-            [report.step(case, [*run, group, "--case", case, *options]) for case in cases if case.startswith(report.case)]
-        )
+        return bool(cases) and all([report.step(case, [*run, group, "--case", case, *options]) for case in cases])
 
     return part
 
 
 def peers(report: Report, device: str) -> bool:
-    """A step for every net, and for every op that has a peer."""
-    names = "import sys; sys.path.insert(0, 'bench'); import peers; print(*peers.WORKLOADS); print(*peers.OPS)"
-    nets, ops = (line.split() for line in asked(sys.executable, "-c", names).splitlines())
-    run, options = [sys.executable, "bench/peers.py"], ["--device", device, "--rounds", ROUNDS, "--json"]
-    items = [("train", net) for net in nets] + [("ops", op) for op in ops]
-    return all([
-        report.step(f"{what} {item}", [*run, what, "--workloads", item, *options])
-        for what, item in items
-        if item.startswith(report.case)
-    ])  # fmt: skip
+    """Training steps, then ops: a process a contestant for all of them, and the results written one by one, so that what is
+    stopped goes on behind the last one."""
+
+    def step(action: str) -> bool:
+        out = report.path.resolve().with_name(f"{report.path.stem}_{action}_{report.case or 'all'}.json")
+        before = report.before(action)
+        if before is None:  # of other sources
+            out.unlink(missing_ok=True)
+        elif "result" in before and not out.exists():
+            out.write_text(json.dumps(before["result"]))
+        command = [sys.executable, "bench/peers.py", action, "--device", device, "--rounds", ROUNDS]
+        asked = ["--workloads", report.case] if report.case else []
+        return report.step(action, [*command, "--limit", ANSWER_SECONDS, "--out", out, *asked], SECONDS, result=out)
+
+    nets = not report.case or report.case.startswith("W")
+    return all([step(action) for action, wanted in (("train", nets), ("ops", not report.case or not nets)) if wanted])
 
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]

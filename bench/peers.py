@@ -24,7 +24,7 @@ from dlcore.cli.output import Output
 from dlcore.cli.parser import JSON, THREADS, Option, Parser, UsageError
 from dlcore.cli.values import boolean, integer, text
 from dlcore.errors import suggest
-from process import Failed
+from process import TIME_BOX, Failed, Pool
 from workloads import WORKLOADS, find
 
 ACTIONS = ("train", "infer", "ops", "check")
@@ -41,6 +41,7 @@ EXAMPLES = """examples:
   python bench/peers.py check                              answers of steps, predictions and ops; no timing
   python bench/peers.py --contestants dlcore,numpy --rounds 15 --json
   python bench/peers.py ops --device cuda                  on a GPU
+  python bench/peers.py --out FILE --limit 120             writes after every row, goes on where it stopped
   python bench/peers.py --save                             JSON and figures into bench/results/"""
 
 
@@ -57,12 +58,17 @@ def arguments(argv: list[str]) -> dict:
         Option("contestants", text, f"of {', '.join(timed('cpu'))} (default all; {reference} always runs)", "A,B"),
         Option("device", text, f"cpu (default), or cuda: there {', '.join(timed('cuda'))}", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the contestants take turns (default 7)", "N"),
+        Option("limit", integer(1, 3600), f"seconds of one answer of a contestant (default {TIME_BOX})", "SECONDS"),
+        Option("out", text, "JSON after every net or op; those that it holds are not measured again", "FILE"),
         THREADS, JSON, Option("save", boolean, "keep the JSON, and figures by matplotlib, in bench/results/"),
     ]  # fmt: skip
     parser = Parser("", __doc__.splitlines()[0], "", {"action": ", ".join(ACTIONS) + " (default train)"}, options)
     parser.prog, parser.usage, parser.epilog = "peers.py", "peers.py [ACTION] [options]", EXAMPLES
     parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
-    given = {"rounds": 7, "threads": num_threads(), "json": False, "save": False, "action": "train", **parser.given(argv)}
+    given = {
+        "rounds": 7, "threads": num_threads(), "limit": TIME_BOX, "out": None, "json": False, "save": False,
+        "action": "train", **parser.given(argv),
+    }  # fmt: skip
     _known("action", given["action"] if given["action"] in ACTIONS else None, given["action"], ACTIONS)
     device = given.setdefault("device", "cpu")
     _known("--device", ON.get(device) is not None or None, device, ON)
@@ -118,10 +124,11 @@ def table(rows: list[dict]) -> str:
 def keep(values: dict, say) -> None:
     """Write the results, named by date and machine, and their figures."""
     machine = values["machine"]
-    slug = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
-    name = f"{values['date']}_{slug}_{machine['instruction_set']}_{machine['threads']}t_peers_{values['action']}.json"
-    path = RESULTS / name
-    path.write_text(json.dumps(values, indent=1) + "\n")
+    where = machine.get("gpu", {}).get("name") or machine["processor"]
+    slug = re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
+    kernels = machine.get("device", machine["instruction_set"])
+    path = RESULTS / f"{values['date']}_{slug}_{kernels}_{machine['threads']}t_peers_{values['action']}.json"
+    write(values, path)
     say(f"written: {path}")
     try:
         import figure
@@ -132,43 +139,81 @@ def keep(values: dict, say) -> None:
             say(f"written: {drawn}")
 
 
+def write(values: dict, path: Path) -> None:
+    """The results in a file that is whole at any time."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(values, indent=1) + "\n")
+    new.replace(path)
+
+
+def before(path: Path, values: dict) -> dict:
+    """What an earlier run of the same action and versions has left in a file."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    same = all(kept.get(key) == values[key] for key in ("action", "versions"))
+    return {key: kept[key] for key in ("rows", "watch", "wrong", "done")} if same else {}
+
+
 def run(argv: list[str]) -> int:
     """Check, time, report; 1 where a contestant failed or was wrong."""
     options = arguments(argv)
+    pool = Pool(options["threads"], options["device"], options["limit"])
+    try:
+        return compared(pool, options, argv)
+    finally:
+        pool.close()
+
+
+def compared(pool: Pool, options: dict, argv: list[str]) -> int:
+    """What `run` does, in the processes of a pool."""
     output, threads, action, device = Output(options["json"]), options["threads"], options["action"], options["device"]
-    about = compare.present(options["contestants"], threads, output.say, device)
+    out = options["out"] and Path(options["out"])
+    about, wrong = compare.present(pool, options["contestants"], output.say)
     if not about:
-        raise Failed(f"expected a contestant on {device}, got none")
+        raise Failed("; ".join([f"expected a contestant on {device}, got none", *wrong]))
     machine = None
     if action != "check":
         limits = gpu.measure() if device == "cuda" else peak.measure(threads)
         probe = (lambda: 1.0) if device == "cuda" else lambda: peak.rate(threads)  # a GPU is not shared
-        machine = compare.Machine(threads, limits, timing.Watch(probe), device)
-    rows, seen, wrong = [], {}, []
-    for what, item in options["items"]:
-        errors, failures = compare.check(what, item, about, threads, output.say, device)
-        wrong += failures
-        if machine and errors:
-            new, watched, failures = compare.measure(what, item, about, errors, machine, options["rounds"])
-            rows, seen, wrong = rows + new, seen | watched, wrong + failures
-            for row, watch in watched.items():
-                output.say(table([r for r in new if r["row"] == row]))
-                share = min(watch["gflops"]) * 1e9 / machine.watch.best
-                if share < timing.SHARE:
-                    output.say(f"  not alone: {100 * share:.0f} % of the best multiply-add rate beside the worst round")
+        machine = compare.Machine(limits, timing.Watch(probe))
     values = {
         "action": action, "date": datetime.date.today().isoformat(),
         "machine": report.machine(threads, machine and machine.peak, device),
         "versions": report.versions() | {name: known["version"] for name, known in about.items()},
-        "command": report.command("python bench/peers.py", argv), "rows": rows, "watch": seen, "wrong": wrong,
+        "command": report.command("python bench/peers.py", argv), "rows": [], "watch": {}, "wrong": wrong, "done": [],
     }  # fmt: skip
-    if options["save"] and rows:
+    if out:
+        values |= before(out, values)
+    for what, item in options["items"]:
+        if [what, item] in values["done"]:
+            continue
+        one(pool, (what, item), about, machine, options["rounds"], values, output.say)
+        values["done"].append([what, item])
+        if out:
+            write(values, out)
+    if options["save"] and values["rows"]:
         keep(values, output.say)
     if options["json"]:
         output.result(values, "")
-    for failure in wrong:
+    for failure in values["wrong"]:
         print(f"peers.py: {failure}", file=sys.stderr)
-    return 1 if wrong else 0
+    return 1 if values["wrong"] else 0
+
+
+def one(pool: Pool, item: tuple[str, str], about: dict, machine, rounds: int, values: dict, say) -> None:
+    """Check a net or an op, time it, and add what is found to the results."""
+    errors, failures = compare.check(pool, *item, about, say)
+    values["wrong"] += failures
+    if not machine or not errors:
+        return
+    rows, watched, failures = compare.measure(pool, *item, about, errors, machine, rounds)
+    values["rows"] += rows
+    values["watch"] |= watched
+    values["wrong"] += failures
+    for row, watch in watched.items():
+        say(table([r for r in rows if r["row"] == row]))
+        share = min(watch["gflops"]) * 1e9 / machine.watch.best
+        if share < timing.SHARE:
+            say(f"  not alone: {100 * share:.0f} % of the best multiply-add rate beside the worst round")
 
 
 def main(argv: list[str]) -> int:

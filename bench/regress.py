@@ -3,7 +3,7 @@
 
 What is compared is dlcore's lead over the fastest float32 peer that both runs have, never a time: machines differ from
 day to day. A lead may shrink by the spread of the rounds of both runs. Without BASE it is the newest result in
-bench/results/ of the same action, processor, instruction set and threads. Exit status 1 on a regression.
+bench/results/ of the same action, processor or GPU, instruction set and threads. Exit status 1 on a regression.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("results")
 NOISE = 0.05  # a lead that shrinks by less has not changed
 JUDGED = 0.5  # rounds that spread over more than this say nothing
-SAME = ("processor", "instruction_set", "threads")
+SAME = ("processor", "instruction_set", "threads", "gpu")
 
 
 class Incomparable(ValueError):
     """Results that say nothing about each other."""
 
 
+def part(machine: dict, key: str):
+    """What of a machine must be the same; of a GPU its name, "" without one."""
+    return machine.get("gpu", {}).get("name", "") if key == "gpu" else machine[key]
+
+
 def leads(values: dict) -> dict[str, dict[str, dict]]:
     """By row and float32 peer dlcore's lead: times, low, high."""
     found: dict[str, dict[str, dict]] = {}
     for r in values["rows"]:
-        if r["precision"] == "float32" and r.get("lead"):
+        if r["precision"] == "float32" and r.get("lead") and not r["contestant"].startswith("dlcore"):
             found.setdefault(r["row"], {})[r["contestant"]] = r["lead"]
     return found
 
@@ -41,7 +46,7 @@ def compare(fresh: dict, base: dict) -> tuple[list[str], list[str]]:
     """
     for key, new, old in [
         ("action", fresh["action"], base["action"]),
-        *((k, fresh["machine"][k], base["machine"][k]) for k in SAME),
+        *((k, part(fresh["machine"], k), part(base["machine"], k)) for k in SAME),
     ]:
         if new != old:
             raise Incomparable(f"expected results of the same {key}, got {new!r} and {old!r}")
@@ -70,11 +75,14 @@ def newest(fresh: dict, folder: Path = RESULTS) -> dict:
     Incomparable
         There is none.
     """
-    wanted = (fresh["action"], *(fresh["machine"][k] for k in SAME))
+    wanted = (fresh["action"], *(part(fresh["machine"], k) for k in SAME))
     kept = [json.loads(path.read_text()) for path in sorted(folder.glob("*_peers_*.json"))]
-    same = [v for v in kept if (v["action"], *(v["machine"][k] for k in SAME)) == wanted and v != fresh]
+    same = [v for v in kept if (v["action"], *(part(v["machine"], k) for k in SAME)) == wanted and v != fresh]
     if not same:
-        raise Incomparable(f"expected a result of {', '.join(map(str, wanted))} threads in {folder.name}, got none")
+        action, processor, isa, threads, gpu = wanted
+        raise Incomparable(
+            f"expected a result of {action}, {gpu or processor}, {isa}, {threads} threads in {folder.name}, got none"
+        )
     return max(same, key=lambda v: v["date"])
 
 

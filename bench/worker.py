@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One contestant in its own process: ``worker.py NAME THREADS DEVICE``, a JSON request on each line of standard input.
 
-hello -> version, precision; lacks -> why it takes no part; check -> losses, outputs or errors of single ops; setup,
-begin a part, then round -> seconds of a call; memory -> the largest resident set. What a library prints goes to
+hello -> version, precision; check -> why it takes no part, or losses, outputs or errors of single ops; setup, begin a
+part, then round -> seconds of a call; memory -> the largest resident set. What a library prints goes to
 standard error.
 """
 
@@ -30,18 +30,19 @@ class Worker:
     def hello(self) -> dict:
         return {"version": self.cls(self.threads).version(), "precision": self.cls.precision}
 
-    def lacks(self, action: str, item: str) -> dict:
-        """Why the contestant takes no part, or None."""
+    def lacks(self, action: str, item: str) -> str:
+        """Why the contestant takes no part; "" if it does."""
         if action not in self.cls.actions:
-            return {"reason": f"it has no {action}"}
+            return f"it has no {action}"
         if action == "ops":
             known = self.cls.kinds is None or W.kernels.KERNELS[item].kind in self.cls.kinds
         else:
             known = self.cls.supports(W.find(item))
-        return {"reason": None if known else "it cannot express this"}
+        return "" if known else "it cannot express this"
 
     def check(self, action: str, item: str, steps: int = 0) -> dict:
-        return getattr(self, f"_check_{action}")(item, steps)
+        reason = self.lacks(action, item)
+        return {"reason": reason} if reason else getattr(self, f"_check_{action}")(item, steps)
 
     def _check_train(self, item: str, steps: int) -> dict:
         w = W.find(item)
@@ -64,7 +65,8 @@ class Worker:
         return {"errors": self.cls(self.threads).op_errors(W.kernels.KERNELS[item])}
 
     def setup(self, action: str, item: str) -> dict:
-        """Build the net or the calls of an op; nothing is timed yet."""
+        """Build the net or the calls of an op; nothing is timed yet. What was built before goes first."""
+        self.contestant = self.calls = self.timer = None
         if action == "ops":
             kernel = W.kernels.KERNELS[item]
             self.contestant = self.cls(self.threads)
@@ -99,14 +101,13 @@ def answer(worker: Worker, request: dict) -> dict:
     """The result of the method that the request names, or the error in one line."""
     try:
         return getattr(worker, request.pop("do"))(**request)
-    except ImportError as error:
-        return {"absent": one_line(error)}
     except Exception as error:
-        return {"error": one_line(error)}
+        return one_line(error)
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:400]
+def one_line(error: Exception) -> dict:
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+    return {"absent" if isinstance(error, ImportError) else "error": text}
 
 
 def main() -> None:
@@ -114,8 +115,8 @@ def main() -> None:
     worker, failure = None, {}
     try:
         worker = Worker(sys.argv[1], int(sys.argv[2]), sys.argv[3])
-    except ImportError as error:
-        failure = {"absent": one_line(error)}
+    except Exception as error:
+        failure = one_line(error)
     for line in sys.stdin:
         print(json.dumps(failure or answer(worker, json.loads(line))), file=answers, flush=True)
 

@@ -101,7 +101,7 @@ def emulator():
     if not _core.emulator_built():
         pytest.skip("built without the emulator")
     yield _core
-    for what, value in (("limit", 2**40), ("device", 0), ("allocations", -1), ("launches", -1)):
+    for what, value in (("limit", 2**40), ("device", 0), ("allocations", -1), ("launches", -1), ("library", 1)):
         _core.emulator_set(what, value)
 
 

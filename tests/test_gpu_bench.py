@@ -79,12 +79,56 @@ def test_gpu_report_goes_on_where_the_last_one_stopped(gpu, tmp_path):
     assert [s["state"] for s in content["steps"]] == ["passed", "failed"]
 
 
+def test_gpu_step_that_is_stopped_ends_with_all_it_has_started(gpu, tmp_path):
+    """The child is a worker that has the GPU; the rows that were written are kept."""
+    out, report = tmp_path / "rows.json", gpu.Report(tmp_path / "report.json")
+    code = (
+        "import pathlib, subprocess, sys, time; print('begun', flush=True)\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(out)!r}).write_text('{{\"child\": %d}}' % child.pid); time.sleep(60)"
+    )
+    assert not report.step("hangs", [sys.executable, "-c", code], 3, result=out)
+    step = json.loads(report.path.read_text())["steps"][0]
+    assert (step["state"], step["output"]) == ("stopped", "begun\n")
+    deadline = time.monotonic() + 10
+    while (state := state_of(step["result"]["child"])) not in "Z":
+        assert time.monotonic() < deadline, f"the child is {state}"
+
+
+def state_of(pid):
+    """Of a process, as Linux has it; nothing where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def test_gpu_report_keeps_the_steps_that_a_run_leaves_out(gpu, tmp_path):
+    says = [sys.executable, "-c", "print(1)"]
+    for name in ("first", "second"):
+        assert gpu.Report(tmp_path / "report.json", sources="a").step(name, says)
+    report = gpu.Report(tmp_path / "report.json", sources="a")
+    report.deadline = 0
+    assert report.step("first", says)
+    assert not report.step("first", says, again=True)
+    assert not report.step("third", says)
+    assert [(s["name"], s["state"]) for s in json.loads(report.path.read_text())["steps"]] == [
+        ("second", "passed"), ("first", "passed"), ("third", "not begun"),
+    ]  # fmt: skip
+
+
+def test_gpu_part_without_a_step_has_not_passed(gpu, tmp_path):
+    assert gpu.main(["ops", "--device", "emulated", "--case", "none-such", "--out", str(tmp_path)]) == 1
+    content = json.loads(next(tmp_path.glob("*_ops.json")).read_text())
+    assert (content["state"], content["steps"]) == ("failed", [])
+
+
 @pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
 def test_gpu_parts_run_in_the_emulator(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "ROUNDS", 1)
     for part, case in (("peers", "W7"), ("ops", "cross_entropy_128x10")):
         status = gpu.main([part, "--device", "emulated", "--case", case, "--out", str(tmp_path)])
-        content = json.loads(next(tmp_path.glob(f"*_{part}.json")).read_text())
+        content = json.loads(next(tmp_path.glob(f"*_emulated_{part}.json")).read_text())
         assert (status, content["state"], len(content["steps"])) == (0, "passed", 1), content
         assert content["steps"][0]["result"]["rows"]
 

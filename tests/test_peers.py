@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison with other libraries: who takes part, right answers, ratios, floors, figures, regressions."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -8,11 +9,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from dlcore.bench import kernels, peak, plain_step, workloads
+from dlcore import _core
+from dlcore.bench import kernels, peak, plain_step, timing, workloads
 
 FOLDER = Path(__file__).resolve().parents[1] / "bench"
 sys.path.append(str(FOLDER))
@@ -76,7 +77,7 @@ def test_wrong_use_is_one_line_and_status_2(argv, capsys):
 ABOUT = {
     name: {"version": "1", "precision": precision}
     for name, precision in {"dlcore": "float32", "torch_eager": "float32", "numpy": "float32", "torch_bf16": "bf16",
-                            "torch_compile_bf16": "bf16"}.items()
+                            "torch_compile_bf16": "bf16", "dlcore_mma": "float32"}.items()
 }  # fmt: skip
 
 
@@ -104,6 +105,12 @@ def test_a_row_without_its_reference_has_no_ratio():
     assert "a row: dlcore is 3.00x numpy (3.00 to 3.00)" in peers.table(list(rows.values()))
 
 
+def test_other_kernels_of_dlcore_are_no_peers():
+    rows = list(made({"dlcore": [2.0], "dlcore_mma": [1.0], "numpy": [3.0]}).values())
+    assert compare.best_peer(rows)["contestant"] == "numpy"
+    assert regress.leads({"rows": rows}) == {"a row": {"numpy": {"times": 1.5, "low": 1.5, "high": 1.5}}}
+
+
 def test_table_fits_a_hundred_columns():
     rows = made({"dlcore": [1.0, 2.0], "torch_compile_bf16": [3.0, 1.0]}, "batch_norm_relu_dropout_4096x1024 backward")
     assert all(len(line) <= 100 for line in peers.table(list(rows.values())).split("\n"))
@@ -127,18 +134,157 @@ def test_absent_libraries_are_left_out_with_a_reason(tmp_path, monkeypatch):
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setitem(contestants.REGISTRY, "sklearn", contestants.Entry("sklearn_", "Sklearn", {"PYTHONPATH": path}))
     said = []
-    assert list(compare.present(["numpy", "sklearn"], 1, said.append)) == ["numpy"]
+    found, wrong = compare.present(process.Pool(1), ["numpy", "sklearn"], said.append)
+    assert (list(found), wrong) == (["numpy"], [])
     assert said == ["left out: sklearn: ImportError: none here"]
 
 
-def test_a_contestant_that_fails_is_named_and_the_others_go_on():
-    class Broken:
-        def ask(self, do, **_):
-            raise process.Failed(f"it: no {do}")
+def test_a_contestant_that_cannot_begin_is_named_and_the_others_take_part(tmp_path, monkeypatch):
+    (tmp_path / "sklearn.py").write_text("raise OSError('a broken one')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setitem(contestants.REGISTRY, "sklearn", contestants.Entry("sklearn_", "Sklearn", {"PYTHONPATH": path}))
+    found, wrong = compare.present(process.Pool(1), ["sklearn", "numpy"], print)
+    assert list(found) == ["numpy"]
+    assert wrong == ["sklearn: expected an answer to hello, got OSError: a broken one"]
 
-    wrong, fine = [], SimpleNamespace(ask=lambda do, **_: {})
-    assert compare._asked({"a": fine, "b": Broken()}, wrong, "begin", part="step") == {"a": fine}
-    assert wrong == ["step it: no begin"]
+
+class Scripted:
+    """A process that gives the same answers again and again, and fails at the n-th of one kind."""
+
+    def __init__(self, name, fails="", after=0, values=(1.0,) * compare.STEPS):
+        self.name, self.fails, self.left, self.seconds = name, fails, after, 1.0
+        self.answers = {"check": {"values": list(values)}, "setup": {}, "begin": {}, "memory": {"rss_mb": 1.0}}
+
+    def send(self, do, **_):
+        pass
+
+    def answer(self, do):
+        if do == self.fails:
+            self.left -= 1
+            if self.left < 0:
+                raise process.Failed(f"{self.name}: no {do}")
+        return self.answers.get(do) or {"seconds": self.seconds}
+
+
+class ScriptedPool:
+    def __init__(self, *processes):
+        self.processes = {p.name: p for p in processes}
+
+    @contextlib.contextmanager
+    def started(self, names):
+        yield {name: self.processes[name] for name in names}
+
+
+@pytest.mark.parametrize(("fails", "after"), [("setup", 0), ("begin", 0), ("round", 0), ("round", 2), ("memory", 0)])
+def test_a_contestant_that_fails_loses_only_its_own_row(fails, after):
+    pool = ScriptedPool(Scripted("dlcore"), Scripted("torch_eager"), Scripted("numpy", fails, after))
+    errors = {name: {"step": 0.0} for name in pool.processes}
+    machine = compare.Machine(LIMITS, timing.Watch(lambda: 1.0, sleep=lambda _: None))
+    rows, seen, wrong = compare.measure(pool, "train", "W7_tiny", ABOUT, errors, machine, rounds=3)
+    assert {r["contestant"] for r in rows} == {"dlcore", "torch_eager"}
+    assert all(r["ratio"] == 1.0 for r in rows)
+    assert len(seen["W7_tiny"]["gflops"]) == 3
+    assert wrong == [f"W7_tiny numpy: no {fails}"]
+
+
+def test_a_row_of_failures_is_none():
+    pool = ScriptedPool(Scripted("dlcore", "round"), Scripted("numpy", "begin"))
+    errors = {name: {"forward": 0.0, "backward": 0.0} for name in pool.processes}
+    machine = compare.Machine(LIMITS, timing.Watch(lambda: 1.0, sleep=lambda _: None))
+    rows, seen, wrong = compare.measure(pool, "ops", "layer_norm_128x512", ABOUT, errors, machine, rounds=2)
+    assert (rows, seen) == ([], {})
+    assert sorted(wrong) == ["layer_norm_128x512 forward dlcore: no round", "layer_norm_128x512 forward numpy: no begin"]
+
+
+def test_answers_are_checked_without_those_that_fail():
+    about = {name: ABOUT[name] for name in ("dlcore", "numpy", "torch_eager")}
+    others = Scripted("dlcore"), Scripted("numpy", "check"), Scripted("torch_eager", values=(1.1,) * compare.STEPS)
+    errors, wrong = compare.check(ScriptedPool(Scripted(compare.TRUTH), *others), "train", "W7", about, print)
+    assert errors == {"dlcore": {"step": 0.0}}
+    assert wrong == ["W7 numpy: no check", "W7 torch_eager: expected an error within 0.0005, got 0.1"]
+    errors, wrong = compare.check(ScriptedPool(Scripted(compare.TRUTH, "check"), *others), "train", "W7", about, print)
+    assert (errors, wrong[0]) == ({}, f"W7 {compare.TRUTH}: no check")
+
+
+def test_processes_on_a_device_are_kept_while_they_answer():
+    pool = process.Pool(1, "emulated")
+    try:
+        with pool.started(["numpy"]) as first:
+            assert first["numpy"].ask("hello")["precision"] == "float32"
+        with pool.started(["numpy"]) as again:
+            assert again["numpy"] is first["numpy"]
+            with pytest.raises(process.Failed, match="numpy: expected an answer to dance"):
+                again["numpy"].ask("dance")
+        with pool.started(["numpy"]) as other:
+            assert other["numpy"] is not first["numpy"]
+    finally:
+        pool.close()
+    with process.Pool(1).started(["numpy"]) as alone:
+        alone["numpy"]._process.kill()
+        with pytest.raises(process.Failed, match="numpy: expected an answer to hello, got an end of the process"):
+            alone["numpy"].ask("hello")
+
+
+def test_an_answer_that_takes_too_long_ends_the_process(tmp_path, monkeypatch):
+    (tmp_path / "worker.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(process, "WORKER", tmp_path / "worker.py")
+    found, wrong = compare.present(process.Pool(1, limit=0.2), ["numpy"], print)
+    assert (found, wrong) == ({}, ["numpy: expected an answer to hello within 0.2 s, got none"])
+
+
+def test_rows_are_written_as_they_come_and_not_measured_again(tmp_path, monkeypatch):
+    measured, out = [], tmp_path / "rows.json"
+
+    def measure(pool, action, item, *_):
+        if item == stopped:
+            raise KeyboardInterrupt
+        measured.append(item)
+        return list(made({"dlcore": [1.0], "numpy": [2.0]}, item).values()), {item: {"gflops": [1.0]}}, [f"{item} is odd"]
+
+    monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
+    monkeypatch.setattr(peak, "rate", lambda threads: 1e9)
+    monkeypatch.setattr(compare, "present", lambda *_: ({"dlcore": {"version": version}}, []))
+    monkeypatch.setattr(compare, "check", lambda *_: ({"dlcore": {"step": 0.0}}, []))
+    monkeypatch.setattr(compare, "measure", measure)
+    argv, version = ["--workloads", "W7,W1", "--out", str(out)], "1"
+    for stop, status, rows in (("W1_mnist", 130, 2), ("", 1, 4)):
+        stopped = stop
+        assert peers.main(argv) == status
+        values = json.loads(out.read_text())
+        assert len(values["rows"]) == rows
+    assert measured == ["W7_tiny", "W1_mnist"]
+    assert values["wrong"] == ["W7_tiny is odd", "W1_mnist is odd"]
+    version = "2"
+    peers.main(argv)
+    assert measured == ["W7_tiny", "W1_mnist"] * 2
+
+
+@pytest.mark.skipif(_core.cuda_info()["available"], reason="there is a GPU")
+def test_contestants_of_a_gpu_are_left_out_without_one(capsys):
+    assert peers.main(["--device", "cuda", "--contestants", "dlcore", "--threads", "1"]) == 1
+    said = capsys.readouterr()
+    assert [line.split(":")[:2] for line in said.out.splitlines()] == [["left out", " dlcore"], ["left out", " torch_eager"]]
+    assert said.err == "peers.py: expected a contestant on cuda, got none\n"
+
+
+@pytest.mark.parametrize("workload", ["W1", "W2", "W3"])
+def test_a_captured_step_begins_with_the_given_values(workload, monkeypatch):
+    """The class for GPUs over the CPU, where a capture is its warm calls and a replay the call."""
+    need("torch")
+    torch, module = importlib.import_module("torch"), importlib.import_module("contestants.torch_cuda")
+    fakes = {"is_available": lambda: True, "Stream": object, "set_stream": lambda _: None, "synchronize": lambda: None}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    monkeypatch.setattr(module.TorchCuda, "device", "cpu")
+    monkeypatch.setattr(module.TorchCudaCompile, "compiled", lambda self, function: function)
+    monkeypatch.setattr(module.Graphed, "captured", lambda self, call: [call() for _ in range(3)] and call)
+    w, losses = workloads.find(workload), {}
+    for name, made_by in (("captured", module.TorchCudaCompile), ("truth", module.TorchEager)):
+        contestant = made_by(torch.get_num_threads())
+        contestant.build(w, workloads.parameters(w), *workloads.batch(w, 64), w.lr, dropout=False)
+        losses[name] = [contestant.step() or contestant.loss() for _ in range(compare.STEPS)]
+    assert compare.difference(losses["captured"], losses["truth"], "train") < 1e-5
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
@@ -148,20 +294,20 @@ def test_contestants_that_are_installed_are_right(name):
     truth = [plain_step.PlainStep(w, workloads.parameters(w), *workloads.batch(w, *which), w.lr, "float64")
              for which in ((), (64, 7))]  # fmt: skip
     wanted = {"train": [truth[0].step() for _ in range(3)], "infer": truth[1].forward().ravel().tolist()}
-    with process.Process(name, 1) as contestant:
+    with process.Pool(1).started([name]) as started:
+        contestant = started[name]
         allowed = compare.TOLERANCES[contestant.ask("hello")["precision"]]
         for action, want in wanted.items():
-            if not contestant.ask("lacks", action=action, item="W7")["reason"]:
-                found = contestant.ask("check", action=action, item="W7", steps=3)["values"]
-                assert compare.difference(found, want, action) <= allowed, action
+            found = contestant.ask("check", action=action, item="W7", steps=3)
+            assert "reason" in found or compare.difference(found["values"], want, action) <= allowed, action
         for kernel in (
             "linear_relu_128x512x784",
             "batch_norm_relu_dropout_128x512",
             "cross_entropy_128x10",
             "layer_norm_128x512",
         ):
-            if not contestant.ask("lacks", action="ops", item=kernel)["reason"]:
-                assert contestant.ask("check", action="ops", item=kernel)["errors"]  # it raises where they are too large
+            found = contestant.ask("check", action="ops", item=kernel)
+            assert "reason" in found or found["errors"]  # it raises where they are too large
 
 
 def test_steps_are_compared(monkeypatch, capsys):

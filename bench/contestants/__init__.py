@@ -50,13 +50,19 @@ ON = {
     "cpu": {},
     "cuda": {
         "dlcore": Entry("dlcore_device", "DlcoreCuda"),
+        "dlcore_mma": Entry("dlcore_device", "DlcoreMma"),
+        "dlcore_cublaslt": Entry("dlcore_device", "DlcoreCublasLt"),
         "torch_eager": Entry("torch_cuda", "TorchCuda"),
         "torch_compile": Entry("torch_cuda", "TorchCudaCompile"),
         "jax": Entry("jax_", "JaxCuda", GPU),
         "cublaslt": Entry("cublaslt", "CublasLt"),
         "triton": Entry("triton_", "Triton"),
     },
-    "emulated": {"dlcore": Entry("dlcore_device", "DlcoreEmulated"), "torch_eager": REGISTRY["torch_eager"]},
+    "emulated": {
+        "dlcore": Entry("dlcore_device", "DlcoreEmulated"),
+        "dlcore_cublaslt": Entry("dlcore_device", "DlcoreEmulatedCublasLt"),
+        "torch_eager": REGISTRY["torch_eager"],
+    },
 }  # fmt: skip
 
 

@@ -3,13 +3,12 @@
 memory and events."""
 
 import ctypes
-import statistics
 
 import torch
 
-from .torch_cuda import TorchCuda
+from .torch_cuda import Graphed
 
-HEURISTICS, WORKSPACE, TRIALS = 8, 32 << 20, 10
+HEURISTICS, WORKSPACE, TRIALS = 8, 32 << 20, 50
 # Enumerators of cublas_api.h, library_types.h and cublasLt.h.
 COMPUTE_32F, R_32F, PREFERENCE_WORKSPACE = 68, 0, 1
 
@@ -32,7 +31,7 @@ def library() -> ctypes.CDLL:
     raise ImportError("cuBLASLt: expected libcublasLt.so.13 or .12, got none")
 
 
-class CublasLt(TorchCuda):
+class CublasLt(Graphed):
     actions = ("ops",)
     kinds = ("product",)
 
@@ -82,13 +81,16 @@ class CublasLt(TorchCuda):
                    ctypes.byref(count))  # fmt: skip
         return [h for h in found[: count.value] if h.state == 0]
 
-    @staticmethod
-    def _seconds(call) -> float:
-        begin, end, taken = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True), []
+    def _seconds(self, call) -> float:
+        """Of a call's replays; infinite where the library refuses what it has proposed."""
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        try:
+            replay = self.captured(call)
+        except RuntimeError:
+            return float("inf")
+        begin.record()
         for _ in range(TRIALS):
-            begin.record()
-            call()
-            end.record()
-            end.synchronize()
-            taken.append(begin.elapsed_time(end))
-        return statistics.median(taken)
+            replay()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end)

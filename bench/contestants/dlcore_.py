@@ -10,8 +10,10 @@ from .base import Contestant
 
 
 class Dlcore(Contestant):
+    device, gemm = "cpu", "auto"
+
     def build(self, workload, parameters, x, y, lr, dropout):
-        self.net = dl.Net(nets.build(workload.layers, dropout), threads=self.threads)
+        self.net = dl.Net(nets.build(workload.layers, dropout), threads=self.threads, device=self.device, gemm=self.gemm)
         for array, value in zip(self.net.parameters.values(), parameters, strict=True):
             array[...] = value
         self.x, self.y = x, y
@@ -29,7 +31,7 @@ class Dlcore(Contestant):
 
     def subject(self, kernel):
         """What runs a kernel."""
-        return cases.subject(kernel, self.threads)
+        return cases.subject(kernel, self.threads, self.device, self.gemm)
 
     def op(self, kernel, given):
         subject = self.subject(kernel)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """dlcore on a GPU, or in the emulator to try a comparison without one. Many steps are one call, as in an epoch of `fit`."""
 
-from dlcore.backend import select_device
-from dlcore.bench import cases
+from dlcore.backend import check_gemm, get, select_device
 from dlcore.bench.programs import FUSED
 from dlcore.bench.step import StepSubject
 
@@ -16,17 +15,13 @@ class DlcoreCuda(Dlcore):
     def __init__(self, threads):
         super().__init__(threads)
         try:
-            select_device(self.device)
-        except RuntimeError as error:
+            check_gemm("dlcore", get(device=select_device(self.device)), self.gemm)
+        except (RuntimeError, ValueError) as error:
             raise ImportError(error) from None
-
-    def subject(self, kernel):
-        return cases.subject(kernel, self.threads, self.device)
 
     def build(self, workload, parameters, x, y, lr, dropout):
         super().build(workload, parameters, x, y, lr, dropout)
-        self.net.to(self.device)
-        self.timed = StepSubject(workload, self.threads, self.device) if dropout else None
+        self.timed = StepSubject(workload, self.threads, self.device, self.gemm) if dropout else None
 
     def many(self, part, call):
         return lambda times: self.timed.run(FUSED, part, times)
@@ -36,5 +31,19 @@ class DlcoreCuda(Dlcore):
         return {part: lambda part=part: self.timed.run(FUSED, part, 1) for part in kernel.parts}
 
 
+class DlcoreMma(DlcoreCuda):
+    """Products from six bf16 terms, which err no more than float32 ones."""
+
+    gemm, kinds = "mma", ("product", "linear_relu")
+
+
+class DlcoreCublasLt(DlcoreMma):
+    gemm = "cublaslt"
+
+
 class DlcoreEmulated(DlcoreCuda):
+    device = "emulated"
+
+
+class DlcoreEmulatedCublasLt(DlcoreCublasLt):
     device = "emulated"

@@ -44,7 +44,8 @@ def _layer(layer, dropout: bool) -> nn.Module:
 
 
 def optimizer(rule: str, parameters, lr: float) -> optim.Optimizer:
-    """An optimizer by the name of its rule; RMSprop has no fused kernel on the CPU."""
+    """An optimizer by the name of its rule; RMSprop has no fused kernel, Adagrad none on a GPU."""
+    parameters = list(parameters)
     if rule in ("sgd", "momentum", "nesterov"):
         momentum = 0.0 if rule == "sgd" else 0.9
         return optim.SGD(parameters, lr, momentum=momentum, nesterov=rule == "nesterov", fused=True)
@@ -52,7 +53,9 @@ def optimizer(rule: str, parameters, lr: float) -> optim.Optimizer:
         return optim.RMSprop(parameters, lr, foreach=True)
     if rule == "adamw":
         return optim.AdamW(parameters, lr, weight_decay=0.01, fused=True)
-    return {"adagrad": optim.Adagrad, "adam": optim.Adam}[rule](parameters, lr, fused=True)
+    if rule == "adagrad":
+        return optim.Adagrad(parameters, lr, fused=parameters[0].is_cpu)
+    return optim.Adam(parameters, lr, fused=True)
 
 
 def _norm_relu_dropout(x, weight, bias):
@@ -81,6 +84,10 @@ class TorchEager(Contestant):
         """What is called in a function's place."""
         return function
 
+    def made_optimizer(self, rule: str, parameters, lr: float) -> optim.Optimizer:
+        """`optimizer`, as the contestant uses it."""
+        return optimizer(rule, parameters, lr)
+
     def tensor(self, array):
         return torch.from_numpy(array).to(self.device)
 
@@ -92,7 +99,7 @@ class TorchEager(Contestant):
         self.x, self.y = self.tensor(x).to(self.dtype), self.tensor(y)
         if self.y.is_floating_point():
             self.y = self.y.to(self.dtype)
-        self.optimizer = optimizer(workload.optimizer, self.net.parameters(), lr)
+        self.optimizer = self.made_optimizer(workload.optimizer, self.net.parameters(), lr)
         criterion = LOSSES[workload.loss]
         self.criterion = self.compiled(lambda x, y: criterion(self.net(x), y))
 
@@ -151,7 +158,7 @@ class TorchEager(Contestant):
         w = [nn.Parameter(self.tensor(value)) for value in given.w]
         for p, g in zip(w, given.g, strict=True):
             p.grad = self.tensor(g)
-        rule, values = optimizer(kernel.kind, w, kernels.LR), [p.detach() for p in w]
+        rule, values = self.made_optimizer(kernel.kind, w, kernels.LR), [p.detach() for p in w]
         return {"update": lambda: rule.step() or values}
 
     def version(self):

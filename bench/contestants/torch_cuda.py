@@ -7,7 +7,7 @@ import torch
 
 from .torch_ import TorchCompile, TorchEager
 
-WARM_STEPS = 3
+WARM_CALLS = 3
 
 
 class TorchCuda(TorchEager):
@@ -27,34 +27,54 @@ class TorchCuda(TorchEager):
         return f"{torch.__version__}, allow_tf32={torch.backends.cuda.matmul.allow_tf32}"
 
 
-class TorchCudaCompile(TorchCuda, TorchCompile):
+class Graphed(TorchCuda):
+    """What is timed is replayed as a CUDA graph: no time of the interpreter is in it. Everything is put on one stream of
+    its own, as autograd runs a backward pass where its forward pass ran, and the default stream cannot be captured."""
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        torch.cuda.set_stream(torch.cuda.Stream())
+
+    def captured(self, call):
+        """A function that replays a call, which is warm by then; its results stay where they are."""
+        for _ in range(WARM_CALLS):
+            call()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            call()
+        return graph.replay
+
+    def many(self, part, call):
+        return super().many(part, call if part == "step" else self.captured(call))
+
+
+class TorchCudaCompile(Graphed, TorchCompile):
     """Inductor's best kernels; forward, backward and the fused, capturable update are captured once and replayed."""
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        torch.compiler.reset()  # a function that was compiled for many nets falls back to eager
 
     def compiled(self, function):
         return torch.compile(function, dynamic=False, mode="max-autotune-no-cudagraphs")
 
+    def made_optimizer(self, rule, parameters, lr):
+        made = super().made_optimizer(rule, parameters, lr)
+        for group in made.param_groups:
+            group.update({"capturable": True} if "capturable" in group else {})
+        return made
+
     def build(self, workload, parameters, x, y, lr, dropout):
         super().build(workload, parameters, x, y, lr, dropout)
-        for group in self.optimizer.param_groups:
-            group["capturable"] = "capturable" in group
         kept = [*self.net.parameters(), *self.net.buffers()]
-        begin, side = [t.detach().clone() for t in kept], torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_STEPS):
-                super().step()
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.cuda.graph(self.graph):
-            self.last = self.criterion(self.x, self.y)
-            self.last.backward()
-            self.optimizer.step()
+        begin = [t.detach().clone() for t in kept]
+        self.replay = self.captured(super().step)
+        states = itertools.chain.from_iterable(s.values() for s in self.optimizer.state.values())
         with torch.no_grad():
             for tensor, value in zip(kept, begin, strict=True):
                 tensor.copy_(value)
-            for state in itertools.chain.from_iterable(s.values() for s in self.optimizer.state.values()):
+            for state in states:
                 state.zero_()
 
     def step(self):
-        self.graph.replay()
+        self.replay()

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .torch_cuda import TorchCuda
+from .torch_cuda import Graphed
 
 
 @triton.jit
@@ -20,13 +20,13 @@ def rows(logits, target, gradient, losses, columns, block: tl.constexpr):
     tl.store(losses + row, tl.log(total) - tl.sum(tl.where(hot, x, 0.0), 0))
 
 
-class Triton(TorchCuda):
+class Triton(Graphed):
     actions = ("ops",)
     kinds = ("cross_entropy",)
 
     def op(self, kernel, given):
         x, target = self.tensor(given.x), self.tensor(given.target)
-        gradient, losses = torch.empty_like(x), torch.empty(len(x), device="cuda")
+        gradient, losses = torch.empty_like(x), torch.empty(len(x), device=x.device)
         block = triton.next_power_of_2(x.shape[1])
 
         def both():

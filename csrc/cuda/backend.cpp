@@ -70,7 +70,8 @@ class Bound : public Attachment {
       device.operands = parts_[i].operands.in(memory_);
       device.chain = parts_[i].chain.in(memory_);
       device.numbers = parts_[i].numbers.in(memory_);
-      launches_.push_back({&planned.instruction, device, planned.footprint.members});
+      launches_.push_back({&planned.instruction, device, planned.footprint.members, planned.instruction});
+      addressed_ |= is_library(planned.instruction);
     }
   }
   ~Bound() override {
@@ -79,31 +80,47 @@ class Bound : public Attachment {
   }
 
   void bind(char* const* bases) {
+    const std::vector<char*> found(bases, bases + recording_.arenas.size());
+    if (found != bases_) write(found);
     if (!is_single() && graph_ == nullptr) {
       graph_ = naming("run: instructions", [&] { return device_capture(&launch_of, this); });
     }
-    std::vector<char*> found(bases, bases + recording_.arenas.size());
-    if (found == bases_) return;
+  }
+
+  // A single instruction is launched alone: what fails has a name then.
+  void run(bool wait) {
+    if (!is_single()) return device_replay(graph_);
+    launch();
+    if (wait) named(recording_.steps.back(), [] { device_wait(); });
+  }
+
+ private:
+  bool is_single() const { return recording_.owned.size() == 1; }
+
+  void write(const std::vector<char*>& found) {
     for (size_t i = 0; i < found.size(); ++i) {
       const int holder = recording_.arenas[i].used ? device_of(found[i]) : device_;
       CHECK_ARG(holder == device_, "run: expected base ", i, " on device ", device_, ", got one on ",
                 holder < 0 ? "the host" : message("device ", holder));
     }
-    std::vector<char> image = original_;
-    for (const Parts& parts : parts_) address(image.data(), parts, bases);
-    device_copy(memory_, image.data(), int64_t(image.size()));
+    image_ = original_;
+    for (const Parts& parts : parts_) address(image_.data(), parts, found.data());
+    device_copy(memory_, image_.data(), int64_t(image_.size()));
+    if (addressed_) prepare();
     bases_ = found;
   }
 
-  // A single instruction is launched alone: what fails has a name then.
-  void run() {
-    if (!is_single()) return device_replay(graph_);
-    launch();
-    named(recording_.steps.back(), [] { device_wait(); });
+  // Libraries take addresses, and a graph keeps them.
+  void prepare() {
+    if (graph_ != nullptr) device_drop(device_, graph_);
+    graph_ = nullptr;
+    for (size_t i = 0; i < launches_.size(); ++i) {
+      Instruction& bound = launches_[i].bound;
+      bound.operands = parts_[i].operands.in(image_.data());
+      bound.chain = parts_[i].chain.in(image_.data());
+      if (is_library(bound)) prepare_library(launches_[i]);
+    }
   }
-
- private:
-  bool is_single() const { return recording_.owned.size() == 1; }
 
   static void launch_of(void* bound) { static_cast<Bound*>(bound)->launch(); }
 
@@ -141,7 +158,8 @@ class Bound : public Attachment {
 
   const Recording& recording_;
   int device_;
-  std::vector<char> original_;
+  bool addressed_ = false;  // has it products by a library?
+  std::vector<char> original_, image_;
   std::vector<Parts> parts_;
   std::vector<Launch> launches_;
   std::vector<char*> bases_;
@@ -230,6 +248,10 @@ Layout DeviceBackend::layout(Role, int64_t m, int64_t n, int64_t k) const {
 
 int32_t DeviceBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k, Gemm gemm) const {
   CHECK_ARG(m > 0 && n > 0 && k > 0, "terms: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
+  if (gemm == Gemm::cublaslt) {
+    const OnDevice here(device_);
+    check_library("gemm");
+  }
   if (gemm != Gemm::mma) return 0;
   check_mma("gemm", device_);
   return precision == Precision::float32 ? 6 : precision == Precision::bf16x3 ? 3 : 1;
@@ -243,6 +265,10 @@ Recording* DeviceBackend::record(const Section* sections, int32_t count) {
   for (const Planned& planned : recording->planned) {
     const Instruction& in = planned.instruction;
     if (in.kernel == Kernel::product && in.number_count > 1 && in.numbers[1] > 0) check_mma("record product", device_);
+    if (is_library(in)) {
+      const OnDevice here(device_);
+      check_library("record product");
+    }
     CHECK_ARG(planned.footprint.members <= MEMBER_LIMIT, "record: expected at most ", MEMBER_LIMIT, " members, got ",
               planned.footprint.members);
   }
@@ -266,7 +292,7 @@ void DeviceBackend::run(const Program* programs, int32_t count, char* const* bas
     for (int64_t time = 0; time < programs[p].times; ++time) {
       for (int32_t r = 0; r < programs[p].count; ++r) {
         const Recording& recording = *programs[p].recordings[r];
-        static_cast<Bound&>(*recording.attachment).run();
+        static_cast<Bound&>(*recording.attachment).run(programs[p].count > 1 || time + 1 == programs[p].times);
         for (const Step& step : recording.steps) recording.calls += step.calls, recording.bytes += step.bytes;
       }
     }

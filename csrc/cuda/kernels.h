@@ -13,6 +13,7 @@ struct Launch {
   const Instruction* instruction;
   Instruction device;
   int32_t members;
+  Instruction bound;  // as `device`, but on the host; of products by a library, which take addresses there
 };
 
 // What the recorder asks of every kernel, and how a phase is launched. Phases follow one another on one stream.
@@ -24,6 +25,14 @@ extern const Entry product_entry, pointwise_entry, pack_entry, gather_entry, gat
     norm_backward_finish_entry, layer_norm_entry, layer_norm_backward_entry, softmax_cross_entropy_entry, loss_entry,
     grad_scale_entry, update_entry, tick_entry, softmax_entry;
 extern const Entry mma_product_entry;  // of products of bf16 terms
+extern const Entry library_product_entry;
+
+// Is it a product by cuBLASLt?
+DLCORE_HD bool is_library(const Instruction& in) {
+  return in.kernel == Kernel::product && in.number_count > 2 && Gemm(int(in.numbers[2])) == Gemm::cublaslt;
+}
+void check_library(const char* who);         // it is there, and begun on the current device
+void prepare_library(const Launch& launch);  // with addresses: what may not happen in a capture
 
 extern const KernelEntry* const kernel_table[];  // in the order of enum Kernel, each an Entry
 extern const Traits traits;

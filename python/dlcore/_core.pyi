@@ -406,8 +406,8 @@ def emulator_count(what: str) -> int:
     the number of the current "device"."""
 
 def emulator_set(what: str, value: int) -> None:
-    """Set the "limit" of bytes of each device, the current "device", or which of the next "allocations" or "launches" is to
-    fail, from 0."""
+    """Set the "limit" of bytes of each device, the current "device", whether there is a "library" of products (0: no),
+    or which of the next "allocations" or "launches" is to fail, from 0."""
 
 def emulator_stream() -> int:
     """A stream of somebody else, on which nothing runs before somebody waits for it."""

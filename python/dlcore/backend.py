@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache, wraps
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +23,14 @@ def get(dtype: str = "float32", device: str = "cpu"):
 
 
 PRECISIONS, GEMMS = _core.PRECISIONS, _core.GEMMS
+CUBLASLT = "cublaslt"
 
 
 def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
     """How a backend makes products of this precision, and why."""
     plain = f"multiply-adds in {backend.real}"
+    if gemm == CUBLASLT:
+        return f"{backend.real} by cuBLASLt, without tf32"
     if backend.name != "cpu" and gemm != "mma":
         return plain if precision == "float32" else f"{plain}, as {backend.unit} are taken by name only: gemm='mma'"
     if backend.unit is None:
@@ -37,12 +43,26 @@ def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
 
 def check_gemm(who: str, backend, gemm: str) -> str:
     """The kernels of products, if the backend's device has them."""
-    one_of(f"{who}: gemm", gemm, GEMMS)
+    if one_of(f"{who}: gemm", gemm, GEMMS) == CUBLASLT and backend.name != "cpu":
+        open_cublaslt()
     try:
         backend.terms("float32", 1, 1, 1, gemm)
     except ValueError as error:
         raise ValueError(f"{who}: {error}") from None
     return gemm
+
+
+def open_cublaslt() -> None:
+    """Open the library where the wheel nvidia-cublas has put it, the newest first: the backend finds what is open by its
+    name, and otherwise what the system has."""
+    folders = getattr(find_spec("nvidia"), "submodule_search_locations", None) or ()
+    files = [path for folder in folders for path in Path(folder).glob("*/lib/libcublasLt.so.1[23]")]
+    for path in sorted(files, key=lambda path: path.name, reverse=True):
+        try:
+            ctypes.CDLL(str(path))
+        except OSError:
+            continue
+        return
 
 
 def formulas():

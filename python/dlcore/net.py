@@ -62,10 +62,11 @@ class Net:
         dtype float64 takes the default, and its products are float64.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}
         Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.
-    gemm : {"auto", "simt", "mma"}
+    gemm : {"auto", "simt", "mma", "cublaslt"}
         Whose kernels make products on a GPU: multiply-adds (simt), or sums of products of bf16 parts on tensor cores (mma,
-        from compute capability 8.0 on), six, three or one by precision. auto takes what has passed its tests on a GPU,
-        simt so far. Not part of a saved net.
+        from compute capability 8.0 on), six, three or one by precision; cublaslt is NVIDIA's library in
+        float32, without tf32, where it is installed (``pip install nvidia-cublas``): bits are its own. auto takes what has
+        passed its tests on a GPU, simt so far. Not part of a saved net.
     threads : int, optional
         Default: `dlcore.num_threads()`.
 

@@ -386,6 +386,8 @@ void emulator_set(const std::string& what, int64_t value) {
     cudaSetDevice(int(value));
   } else if (what == "limit") {
     limit = value;
+  } else if (what == "library") {
+    dlcore::emulator::has_library = value != 0;
   } else {
     countdowns[what] = value;
   }

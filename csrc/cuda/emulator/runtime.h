@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "../gemm/cublaslt.h"
+
 enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -81,6 +83,9 @@ namespace emulator {
 
 // Of threads, blocks and streams. 0: each in order and at once; 1: streams as late as can be.
 void set_order(uint64_t schedule);
+
+extern bool has_library;                // is the stand-in of cuBLASLt there?
+const dlcore::LtLibrary* lt_library();  // nullptr without it
 
 }  // namespace emulator
 }  // namespace dlcore

@@ -180,6 +180,7 @@ static void launch(const Launch& l, int32_t phase) {
 static const Entry simt_entry = {{phases, items, scratch, nullptr}, launch};
 
 static const Entry& entry_of(const Instruction& in) {
+  if (is_library(in)) return library_product_entry;
   return in.number_count > 1 && in.numbers[1] > 0 ? mma_product_entry : simt_entry;
 }
 

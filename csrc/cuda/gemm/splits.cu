@@ -21,9 +21,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) sum_splits(const Instruction 
   run_chain(in, t, shared_memory<ChainMemory>());
 }
 
+void launch_sum(const Launch& l, int64_t splits) {
+  launch_kernel(sum_splits, l, tile_items(*l.instruction), THREADS, sizeof(ChainMemory), int(splits));
+}
+
 void launch_later(const Launch& l, const Splits& splits, int32_t phase) {
-  if (phase > 1 || splits.count == 1) return launch_merge(l);
-  launch_kernel(sum_splits, l, tile_items(*l.instruction), THREADS, sizeof(ChainMemory), int(splits.count));
+  return phase > 1 || splits.count == 1 ? launch_merge(l) : launch_sum(l, splits.count);
 }
 
 DLCORE_END

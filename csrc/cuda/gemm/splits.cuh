@@ -58,6 +58,7 @@ inline int32_t split_phases(const Instruction& in, const Splits& splits) {
 inline int64_t later_items(const Instruction& in, const Splits& splits, int32_t phase) {
   return phase == 1 && splits.count > 1 ? tile_items(in) : merge_items(in);
 }
+void launch_sum(const Launch& launch, int64_t splits);
 void launch_later(const Launch& launch, const Splits& splits, int32_t phase);
 
 DLCORE_END

@@ -40,15 +40,16 @@ LAYERS: dict[str, Callable] = {
 }
 
 
-def subject(kernel: Kernel, threads: int, device: str = "cpu") -> Subject:
-    """What runs a kernel."""
+def subject(kernel: Kernel, threads: int, device: str = "cpu", gemm: str = "auto") -> Subject:
+    """What runs a kernel; ``gemm``: whose products, on a device."""
     if kernel.kind == "cross_entropy":
         return CrossEntropySubject(kernel.name, *kernel.shape, threads, device)
     if kernel.kind not in LAYERS:
         size, tensors = kernel.shape
         return UpdateSubject(kernel.name, kernel.kind, size, threads, tensors, device)
     make = lambda: LAYERS[kernel.kind](kernel)  # noqa: E731
-    return LayerSubject(kernel.name, make, kernels.LAYERS[kernel.kind], kernel.shape[0], kernel.inputs, threads, device)
+    plain_class, rows = kernels.LAYERS[kernel.kind], kernel.shape[0]
+    return LayerSubject(kernel.name, make, plain_class, rows, kernel.inputs, threads, device, gemm)
 
 
 def op_cases() -> list[Case]:

@@ -46,11 +46,15 @@ class LayerSubject(Subject):
         Makes the layer.
     plain_class : type
         Its NumPy version.
+    gemm : str
+        Whose kernels make products on a device.
     """
 
     parts: ClassVar = {"forward": ("gradients",), "backward": ("backward",)}
 
-    def __init__(self, name: str, make, plain_class, rows: int, cols: int, threads: int, device: str = "cpu"):
+    def __init__(
+        self, name: str, make, plain_class, rows: int, cols: int, threads: int, device: str = "cpu", gemm: str = "auto"
+    ):
         self.name, layer, rng = name, make(), np.random.default_rng(SEED)
         self.device, backend = device, backends.get("float32", device)
         trace, self.store = Trace(training=True), Store(layer, "float32", backend)
@@ -70,7 +74,7 @@ class LayerSubject(Subject):
             p.value = rng.normal(1.0, 0.3, p.shape)
         self.begin = self.store.array.copy()
         arenas = {**self.arrays.memories, "parameters": self.store.memory}
-        self.programs = variants(backend, trace, self.store.segments, targets, arenas, threads)
+        self.programs = variants(backend, trace, self.store.segments, targets, arenas, threads, gemm)
         self.plain = self._plain(plain_class, "float32")
 
     def _plain(self, plain_class, dtype):

@@ -68,11 +68,12 @@ class Program:
         return Cost(sum(instruction_bytes(self.plan.instructions[n]) for n in nodes), sum(map(flops, nodes)), live)
 
 
-def variants(backend, trace: Trace, segments, targets, arenas: Mapping[str, object], threads: int) -> dict[str, Program]:
+def variants(
+    backend, trace: Trace, segments, targets, arenas: Mapping[str, object], threads: int, gemm: str = "auto"
+) -> dict[str, Program]:
     """A program for each variant; results go to the arenas that ``targets`` names."""
+    options = {"targets": targets, "gemm": gemm, "replay": True}
     return {
-        name: Program(
-            backend, finish(backend, trace, segments, fuse=fuse, record=record, targets=targets, replay=True), arenas, threads
-        )
+        name: Program(backend, finish(backend, trace, segments, fuse=fuse, record=record, **options), arenas, threads)
         for name, (fuse, record) in VARIANTS.items()
     }

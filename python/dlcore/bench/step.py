@@ -24,9 +24,11 @@ CALL_ROWS = 1 << 18  # of one call into C++: short enough to be interrupted
 CALL_STEPS = 512
 
 
-def make_net(workload: Workload, dtype: str = "float32", threads: int | None = None, device: str = "cpu") -> Net:
+def make_net(
+    workload: Workload, dtype: str = "float32", threads: int | None = None, device: str = "cpu", gemm: str = "auto"
+) -> Net:
     """The workload's net with its initial weights."""
-    net = Net(nets.build(workload.layers), dtype=dtype, threads=threads, device=device)
+    net = Net(nets.build(workload.layers), dtype=dtype, threads=threads, device=device, gemm=gemm)
     for array, value in zip(net.parameters.values(), parameters(workload), strict=True):
         array[...] = value
     return net
@@ -37,10 +39,10 @@ class StepSubject(Subject):
 
     parts: ClassVar = {"step": ("gradients", "update")}
 
-    def __init__(self, workload: Workload, threads: int, device: str = "cpu"):
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu", gemm: str = "auto"):
         self.name, self.workload, self.device = workload.name, workload, device
         self.x, self.y = batch(workload)
-        self.net = make_net(workload, threads=threads, device=device)
+        self.net = make_net(workload, threads=threads, device=device, gemm=gemm)
         self.begin = self.net.store.array.copy()
         self.training = Training(self.net, nets.LOSSES[workload.loss](), nets.optimizer(workload.optimizer, workload.lr))
         self.calls = max(CHECK_STEPS, min(CALL_STEPS, CALL_ROWS // workload.batch))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from .. import _core
-from ..backend import describe_precision
+from ..backend import CUBLASLT, GEMMS, describe_precision
 from ..graph import Node, Value
 from ..ops import ROLE_NN, ROLE_NT, Product
 
@@ -27,15 +27,17 @@ def terms_of(node: Node) -> int:
 
 
 def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "auto") -> list[Node]:
-    """The list in which every product says how it is made; products in float32 that were asked to be say nothing."""
+    """The list in which every product says how it is made; products in float32 that were asked to be, by kernels of
+    dlcore, say nothing."""
+    library = (float(GEMMS.index(gemm)),) if gemm == CUBLASLT else ()
 
     def chosen(node: Node) -> Node:
         if node.op is not Product:
             return node
         role = int(node.numbers[0])
         terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]), gemm)
-        asked = terms == 0 and precision == "float32"
-        return node if asked else replace(node, numbers=(float(role), float(terms)))
+        asked = terms == 0 and precision == "float32" and not library
+        return node if asked else replace(node, numbers=(float(role), float(terms), *library))
 
     return [chosen(node) for node in nodes]
 
@@ -51,6 +53,8 @@ def product_name(node: Node) -> str:
     """The kernel's name in a listing: product, or with how it is made where that is not what float32 would say."""
     if len(node.numbers) < 2:
         return "product"
+    if len(node.numbers) > 2:
+        return f"product.{GEMMS[int(node.numbers[2])]}"
     terms = terms_of(node)
     return f"product.bf16{f'x{terms}' if terms > 1 else ''}" if terms else "product.float32"
 
