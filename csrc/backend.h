@@ -78,15 +78,16 @@ enum class Precision : int32_t { float32, bf16x3, bf16 };
 constexpr int32_t PARTS_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
 
 // Whose kernels make products on a GPU: simt, multiply-adds; mma, bf16 terms on tensor cores (mma.sync), for GPUs of
-// compute capability 8.0 or later; automatic, the best that has passed its tests on a GPU: simt.
-enum class Gemm : int32_t { automatic, simt, mma };
+// compute capability 8.0 or later; wgmma, the same by warpgroups, for 9.0 alone; automatic, the best that has passed
+// its tests on a GPU: simt.
+enum class Gemm : int32_t { automatic, simt, mma, wgmma };
 
 enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, input gradient, weight gradient
 
 // Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
-  product,                // [A, B] numbers [role, terms?]; chain: C (m, n). B row major, or with role nn, tn strips of
+  product,                // [A, B] numbers [role, terms?, gemm?]; chain: C (m, n). B row major, or with role nn, tn strips of
                           // (k, n), of 0 terms, or planes; or, of terms and on GPUs, both in parts
   pointwise,              // [x]; chain: x
   pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T,

@@ -27,7 +27,7 @@ constexpr const char* DTYPE_NAMES[] = {"f32", "f64", "f16", "bf16", "u8",  "i8",
 constexpr int64_t DTYPE_SIZES[] = {4, 8, 2, 2, 1, 1, 2, 2, 4, 4, 8, 8};  // bytes
 constexpr const char* LAYOUT_NAMES[] = {"row_major", "strips", "planes", "parts"};
 constexpr const char* PRECISION_NAMES[] = {"float32", "bf16x3", "bf16"};
-constexpr const char* GEMM_NAMES[] = {"auto", "simt", "mma"};
+constexpr const char* GEMM_NAMES[] = {"auto", "simt", "mma", "wgmma"};
 constexpr const char* ROLE_NAMES[] = {"nn", "nt", "tn"};
 
 template <class T, int64_t n>
@@ -40,7 +40,7 @@ static_assert(length(STAGE_NAMES) == int64_t(StageKind::moments) + 1);
 static_assert(length(DTYPE_NAMES) == int64_t(DType::i64) + 1 && length(DTYPE_SIZES) == length(DTYPE_NAMES));
 static_assert(length(LAYOUT_NAMES) == int64_t(Layout::parts) + 1);
 static_assert(length(PRECISION_NAMES) == int64_t(Precision::bf16) + 1);
-static_assert(length(GEMM_NAMES) == int64_t(Gemm::mma) + 1);
+static_assert(length(GEMM_NAMES) == int64_t(Gemm::wgmma) + 1);
 static_assert(length(ROLE_NAMES) == int64_t(Role::tn) + 1);
 
 constexpr int64_t size_of(DType dtype) { return DTYPE_SIZES[int32_t(dtype)]; }

@@ -416,10 +416,10 @@ def emulator_write(stream: int, address: int, bytes: bytes) -> None:
     """Put a copy of bytes to an address on such a stream."""
 
 def emulate_capability(capability: int) -> None:
-    """The emulated GPU's from now on: 80 (as it begins) for compute capability 8.0."""
+    """The emulated GPU's from now on: 90 (as it begins) for compute capability 9.0."""
 
 def emulate_cut(product: Sequence[int]) -> list[int]:
-    """Of a product (m, n, k, terms) on tensor cores: [rows, columns of a tile, tiles down, across, splits, their depth]."""
+    """Of a product (m, n, k, terms, gemm = mma) on tensor cores: [rows, columns of a tile, tiles down, across, splits, their depth]."""
 
 def emulate_place(product: Sequence[int], block: int) -> list[int]:
     """The [row, column, depth] at which a block of such a product begins."""

@@ -25,8 +25,9 @@ PRECISIONS, GEMMS = _core.PRECISIONS, _core.GEMMS
 def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
     """How a backend makes products of this precision, and why."""
     plain = f"multiply-adds in {backend.real}"
-    if backend.name != "cpu" and gemm != "mma":
-        return plain if precision == "float32" else f"{plain}, as {backend.unit} are taken by name only: gemm='mma'"
+    if backend.name != "cpu" and gemm not in ("mma", "wgmma"):
+        by_name = f"{plain}, as {backend.unit} are taken by name only: gemm='mma' or 'wgmma'"
+        return plain if precision == "float32" else by_name
     if backend.unit is None:
         reason = "" if precision == "float32" else f", as {backend.isa} has no bf16 matrix unit"
         return plain + reason

@@ -35,7 +35,8 @@ def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "au
         role = int(node.numbers[0])
         terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]), gemm)
         asked = terms == 0 and precision == "float32"
-        return node if asked else replace(node, numbers=(float(role), float(terms)))
+        by = [_core.GEMMS.index(gemm)] if terms and gemm != "auto" else []
+        return node if asked else replace(node, numbers=tuple(map(float, (role, terms, *by))))
 
     return [chosen(node) for node in nodes]
 
