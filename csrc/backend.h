@@ -87,8 +87,8 @@ enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, in
 // Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
-  product,                // [A, B] numbers [role, terms?, gemm?]; chain: C (m, n). B row major, or with role nn, tn strips of
-                          // (k, n), of 0 terms, or planes; or, of terms and on GPUs, both in parts
+  product,                // [A, B] numbers [role, terms?, gemm?]; chain: C (m, n). B row major, or with role nn, tn
+                          // strips of (k, n), of 0 terms, or planes; or, of terms and on GPUs, both in parts
   pointwise,              // [x]; chain: x
   pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T,
                           // but not in parts

@@ -419,7 +419,7 @@ def emulate_capability(capability: int) -> None:
     """The emulated GPU's from now on: 90 (as it begins) for compute capability 9.0."""
 
 def emulate_cut(product: Sequence[int]) -> list[int]:
-    """Of a product (m, n, k, terms, gemm = mma) on tensor cores: [rows, columns of a tile, tiles down, across, splits, their depth]."""
+    """Of a product (m, n, k, terms, gemm = mma): [rows, columns of a tile, tiles down, across, splits, depth of a split]."""
 
 def emulate_place(product: Sequence[int], block: int) -> list[int]:
     """The [row, column, depth] at which a block of such a product begins."""

@@ -58,7 +58,8 @@ class Net:
         How matrix products are made (default float32: an error no larger than that of float32 arithmetic). bf16x3 and
         bf16 allow them relative errors of 1e-5 and 4e-3, for speed where the processor multiplies bf16 (on a GPU: with
         ``gemm="mma"`` or ``"wgmma"``); sums and weights stay float32. Elsewhere, and where a product is too small to gain,
-        they are float32 products. Where products are made from bf16 parts, denormal operands count as zero and infinite ones may give NaN.
+        they are float32 products. Where products are made from bf16 parts, denormal operands count as zero and infinite
+        ones may give NaN.
         dtype float64 takes the default, and its products are float64.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}
         Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.

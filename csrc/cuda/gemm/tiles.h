@@ -14,6 +14,7 @@ struct TileSize {
 struct Cores {
   TileSize tiles[3];               // the last for one term: twice its sums do not fit into registers
   int64_t stage_depth;             // what goes through shared memory at a time
+  int64_t stage_cycles;            // to wait for it and for its sums
   int64_t rate;                    // multiplications in a cycle of a multiprocessor
   int64_t reads_rows, reads_cols;  // of a row and of a column of a tile from shared memory,
   bool each_term;                  // for each term, or for each part
@@ -21,8 +22,8 @@ struct Cores {
 };
 // mma: a warp loads half of the rows and a quarter of the columns. wgmma: a warpgroup reads half of the rows and all
 // columns, and past registers, so for each term.
-constexpr Cores MMA = {{{64, 64}, {128, 128}, {128, 256}}, 32, 1024, 4, 2, false, false};
-constexpr Cores WGMMA = {{{128, 64}, {128, 128}, {128, 256}}, 64, 2048, 1, 2, true, true};
+constexpr Cores MMA = {{{64, 64}, {128, 128}, {128, 256}}, 32, 0, 1024, 4, 2, false, false};
+constexpr Cores WGMMA = {{{128, 64}, {128, 128}, {128, 256}}, 64, 64, 2048, 1, 2, true, true};
 constexpr int32_t tile_count(int64_t terms) { return terms == 1 ? 3 : 2; }
 
 struct TermsCut {
@@ -43,8 +44,10 @@ inline int64_t largest(int64_t a, int64_t b, int64_t c) { return max(a, max(b, c
 // Of so much depth of a tile.
 inline int64_t tile_cycles(const Cores& cores, const TileSize& tile, int64_t terms, int64_t parts, int64_t depth) {
   const int64_t loaded = 2 * parts * depth, read = 2 * (cores.each_term ? terms : parts) * depth;
-  return largest(tile.rows * tile.cols * terms * depth / cores.rate, (tile.rows + tile.cols) * loaded / CACHE_RATE,
-                 (cores.reads_rows * tile.rows + cores.reads_cols * tile.cols) * read / SHARED_RATE);
+  const int64_t busy =
+      largest(tile.rows * tile.cols * terms * depth / cores.rate, (tile.rows + tile.cols) * loaded / CACHE_RATE,
+              (cores.reads_rows * tile.rows + cores.reads_cols * tile.cols) * read / SHARED_RATE);
+  return busy + ceil_div(depth, cores.stage_depth) * cores.stage_cycles;
 }
 
 inline int64_t cut_cycles(const Cores& cores, int64_t m, int64_t n, int64_t terms, int64_t parts, const TermsCut& c) {

@@ -4,8 +4,8 @@
 //
 // A block takes one tile of C after another. A thread of its last warpgroup, the producer, copies stages of the depth,
 // all parts of both operands, into a ring in shared memory; two warpgroups multiply 64 rows each and run the chain, and
-// the copies for the next tile go on meanwhile. Terms and sums are those of mma.cu: a stage's large term and its small
-// ones are summed from zero and then added in float.
+// the copies for the next tile go on meanwhile. Terms and sums are those of mma.cu: a stage's large term, half a stage
+// at a time where three parts make a float, and its small ones are summed from zero and then added in float.
 #include "../arch/sm90.cuh"
 #include "terms.cuh"
 
@@ -23,6 +23,7 @@ template <int terms_, int tile>
 struct Config {
   static constexpr int terms = terms_, parts = PARTS_OF_TERMS[terms];
   static constexpr int rows = int(WGMMA.tiles[tile].rows), cols = int(WGMMA.tiles[tile].cols);
+  static constexpr int large_depth = parts == 3 ? DEPTH / 2 : DEPTH;
   static constexpr int stages = RING_BYTES / (2 * parts * (rows + cols) * DEPTH);
   static_assert(rows == GROUPS * GROUP_ROWS && DEPTH == SWIZZLED_ROW, "");
 };
@@ -116,14 +117,15 @@ __device__ inline uint64_t matrix_at(const uint16_t* tile, int i, int k) {
   return describe_matrix(shared_address(from), along_depth ? 16 : 2 * SWIZZLED_ROW * DEPTH);
 }
 
-// sums += one part of A times one of B over a stage; from zero where nothing is there yet
+// sums += one part of A times one of B over the depth [begin, end) of a stage; = where it adds to nothing
 template <Role role, class C>
-__device__ inline void multiply_parts(const StageParts<C>& stage, int a, int b, bool adds, Sums<C>& sums) {
+__device__ inline void multiply_parts(const StageParts<C>& stage, int a, int b, bool adds, Sums<C>& sums, int begin = 0,
+                                      int end = DEPTH) {
   const int row = int(threadIdx.x) / GROUP * GROUP_ROWS;
   DLCORE_UNROLL(4)
-  for (int k = 0; k < DEPTH; k += STEP) {
+  for (int k = begin; k < end; k += STEP) {
     multiply_add<role == Role::tn, role != Role::nt>(sums.v, matrix_at<role != Role::tn>(stage.a[a], row, k),
-                                                     matrix_at<role == Role::nt>(stage.b[b], 0, k), adds || k > 0);
+                                                     matrix_at<role == Role::nt>(stage.b[b], 0, k), adds || k > begin);
   }
 }
 
@@ -136,11 +138,14 @@ __device__ inline void add(const Sums<C>& from, Sums<C>& to) {
 // What large terms and small ones add up to, each from zero.
 template <Role role, class C>
 __device__ inline void multiply_stage(const StageParts<C>& stage, Sums<C>& part, Sums<C>& sums) {
-  fence_sums();
-  multiply_parts<role>(stage, H, H, false, part);
-  commit_products();
-  wait_products<0>();
-  add(part, sums);
+  DLCORE_UNROLL(2)
+  for (int k = 0; k < DEPTH; k += C::large_depth) {
+    fence_sums();
+    multiply_parts<role>(stage, H, H, false, part, k, k + C::large_depth);
+    commit_products();
+    wait_products<0>();
+    add(part, sums);
+  }
   fence_sums();
   if constexpr (C::parts == 3) {
     multiply_parts<role>(stage, L, H, false, part);
