@@ -44,6 +44,14 @@ def test_swizzle_has_no_bank_conflicts(across):
         assert (np.sort(together % 8, axis=1) == np.arange(8)).all()
 
 
+@emulated
+def test_descriptor_has_the_fields_of_the_manual():
+    """Addresses and strides in units of 16 bytes: bits 0 to 13, 16 to 29, 32 to 45; 1 at bit 62 for rows of 128 bytes."""
+    for address, leading in ((0, 16), (1024 + 32, 16), (227 * 1024 - 2048, 8192)):
+        want = address // 16 | leading // 16 << 16 | 1024 // 16 << 32 | 1 << 62
+        assert _core.emulate_descriptor(address, leading) == want
+
+
 # ------------------------------------------------------------------------------------------------------ cutting
 CUTS = {  # m, n, k, terms: rows and columns of a tile, splits of mma
     (64, 64, 64, 6): (64, 64, 1),
@@ -264,6 +272,7 @@ REFUSED = {
     "two_parts": (lambda: multiplication(terms=3), "A: expected 2 parts for 3 terms, got 3"),
     "no_terms": (lambda: multiplication(terms=0), "A: expected row_major for 0 terms, got parts"),
     "gemm": (lambda: multiplication(numbers=[0, 6, 9]), r"gemm: expected an integer in \[0, 4\), got 9"),
+    "simt": (lambda: multiplication(numbers=[0, 6, 1]), "gemm: expected kernels of terms, got 'simt'"),
     "reals": (lambda: multiplication(a=_core.View(0, "f32", "parts", 4, 40, 3)), "A: expected bf16, got f32"),
     "planes": (
         lambda: multiplication(b=_core.View(1, "bf16", "planes", 40, 6, 3)),

@@ -63,5 +63,7 @@ std::vector<int64_t> emulate_cut(const std::vector<int64_t>& product);
 std::vector<int64_t> emulate_place(const std::vector<int64_t>& product, int64_t block);
 // The place in shared memory of a chunk of a tile with so many chunks in a row.
 int emulate_swizzle(int row, int chunk, int across);
+// As products of warpgroups read a matrix from this address of shared memory on.
+uint64_t emulate_descriptor(uint32_t address, uint32_t leading);
 
 }  // namespace dlcore

@@ -52,7 +52,8 @@ void check_product(const Subject& s) {
   CHECK_ARG(terms == 0 || PARTS_OF_TERMS[terms] > 0, s.who, " terms: expected 0, 1, 3 or 6, got ", terms);
   CHECK_ARG(terms == 0 || s.traits.unit != nullptr, s.who, " terms: expected 0, as ", s.traits.name,
             " has no matrix unit, got ", terms);
-  if (s.instruction.number_count > 2) s.integer(2, "gemm", length(GEMM_NAMES));
+  const int64_t gemm = s.instruction.number_count > 2 ? s.integer(2, "gemm", length(GEMM_NAMES)) : int64_t(Gemm::mma);
+  CHECK_ARG(gemm >= int64_t(Gemm::mma), s.who, " gemm: expected kernels of terms, got '", name_of(Gemm(gemm)), "'");
   for (int32_t i = 0; i < 2; ++i) check_factor(s, i, terms);
   const Layout layout = s.operand(1).layout;
   const int64_t m = s.instruction.rows, n = s.instruction.cols;

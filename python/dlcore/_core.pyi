@@ -427,6 +427,9 @@ def emulate_place(product: Sequence[int], block: int) -> list[int]:
 def emulate_swizzle(row: int, chunk: int, across: int) -> int:
     """The place in shared memory of a chunk of 16 bytes of a tile with so many chunks in a row."""
 
+def emulate_descriptor(address: int, leading: int) -> int:
+    """The 64 bits by which products of warpgroups find a matrix in shared memory, with bytes between blocks of columns."""
+
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""
 

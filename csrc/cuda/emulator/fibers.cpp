@@ -187,19 +187,20 @@ unsigned count(State state) {
   return n;
 }
 
-// The first barrier at which all have come.
+// The first barrier at which all have come; they differ by the number of threads.
 bool release_barrier() {
+  unsigned tried = 0;
   for (unsigned i = 0; i < block.threads; ++i) {
     const unsigned expected = block.fibers[i]->expected;
-    const auto waits = [&](unsigned j) {
-      return block.fibers[j]->state == State::barrier && block.fibers[j]->expected == expected;
-    };
-    unsigned come = 0;
-    for (unsigned j = i; j < block.threads && waits(i); ++j) come += waits(j);
-    if (come == 0 || come != expected) continue;
+    if (block.fibers[i]->state != State::barrier || expected == tried) continue;
+    std::vector<Fiber*> come;
     for (unsigned j = i; j < block.threads; ++j) {
-      if (waits(j)) block.fibers[j]->state = State::ready;
+      Fiber& fiber = *block.fibers[j];
+      if (fiber.state == State::barrier && fiber.expected == expected) come.push_back(&fiber);
     }
+    tried = expected;
+    if (come.size() != expected) continue;
+    for (Fiber* fiber : come) fiber->state = State::ready;
     return true;
   }
   return false;
@@ -281,7 +282,7 @@ void run_block() {
 
 void check_guards(size_t size) {
   for (size_t i = 0; i < GUARD; ++i) {
-    if (here.shared[i - GUARD] == char(GUARD_BYTE) && here.shared[size + i] == char(GUARD_BYTE)) continue;
+    if (*(here.shared - 1 - i) == char(GUARD_BYTE) && here.shared[size + i] == char(GUARD_BYTE)) continue;
     fail("expected no thread to write outside of its " + std::to_string(size) + " bytes of shared memory, got one");
   }
 }

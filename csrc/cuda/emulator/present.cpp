@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../arch/sm90.cuh"
 #include "../backend.h"
 #include "../cuda.h"
 #include "../device.h"
@@ -39,5 +40,7 @@ std::vector<int64_t> emulate_place(const std::vector<int64_t>& product, int64_t 
 }
 
 int emulate_swizzle(int row, int chunk, int across) { return swizzle(row, chunk, across); }
+
+uint64_t emulate_descriptor(uint32_t address, uint32_t leading) { return describe_matrix(address, leading); }
 
 }  // namespace dlcore
