@@ -78,25 +78,25 @@ enum class Precision : int32_t { float32, bf16x3, bf16 };
 constexpr int32_t PARTS_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
 
 // Whose kernels make products on a GPU: simt, multiply-adds; mma, bf16 terms on tensor cores (mma.sync), for GPUs of
-// compute capability 8.0 or later; cublaslt, NVIDIA's library in float32, where it is installed; automatic, the best
-// that has passed its tests on a GPU: simt.
-enum class Gemm : int32_t { automatic, simt, mma, cublaslt };
+// compute capability 8.0 or later; wgmma, the same by warpgroups, for 9.0 alone; cublaslt, NVIDIA's library in float32,
+// where it is installed; automatic, the best that has passed its tests on a GPU: simt.
+enum class Gemm : int32_t { automatic, simt, mma, wgmma, cublaslt };
 
 enum class Role : int32_t { nn, nt, tn };  // C = A B; A B^T; A^T B: forward, input gradient, weight gradient
 
 // Every kernel, in the order of the table in cpu/kernels.h. Operands in brackets; `?` may be absent; `!` in place;
 // chain: the value that enters the instruction's chain, of shape (rows, cols).
 enum class Kernel : int32_t {
-  product,         // [A, B] numbers [role, terms?, gemm?]; chain: C (m, n). B row major, or with role nn, tn strips of
-                   // (k, n), of 0 terms, or planes; or, of terms and on GPUs, both in parts
-  pointwise,       // [x]; chain: x
-  pack,            // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T,
-                   // but not in parts
-  gather,          // [data, order?, counters]; chain: row order[position + r] of data, converted to real
-  gather_index,    // [data, order?, counters, out i32 (rows, cols)]: the same for integers
-  moments_finish,  // [mean, m2, gamma, beta, running_mean!?, running_var!?, scale, shift, rstd, center]
-                   //   numbers [rows, eps, momentum]; center = -mean * rstd. At evaluation:
-                   //   the running mean and variance as mean and m2, rows = 1
+  product,                // [A, B] numbers [role, terms?, gemm?]; chain: C (m, n). B row major, or with role nn, tn
+                          // strips of (k, n), of 0 terms, or planes; or, of terms and on GPUs, both in parts
+  pointwise,              // [x]; chain: x
+  pack,                   // [x, packed, packed2?] numbers [transposed, transposed2]; chain: x. transposed: packs x^T,
+                          // but not in parts
+  gather,                 // [data, order?, counters]; chain: row order[position + r] of data, converted to real
+  gather_index,           // [data, order?, counters, out i32 (rows, cols)]: the same for integers
+  moments_finish,         // [mean, m2, gamma, beta, running_mean!?, running_var!?, scale, shift, rstd, center]
+                          //   numbers [rows, eps, momentum]; center = -mean * rstd. At evaluation:
+                          //   the running mean and variance as mean and m2, rows = 1
   norm_backward_finish,   // [sum, dot, gamma, mean, rstd, a, b, c, dgamma, dbeta] numbers [rows]
   layer_norm,             // [x, gamma?, beta?, mean (rows, 1), rstd (rows, 1)] numbers [eps]; chain: y
   layer_norm_backward,    // [dy, x, gamma?, mean, rstd, dgamma?, dbeta?]; chain: dx

@@ -28,6 +28,7 @@ void bind_cuda(py::module_& m) {
   m.def("emulate_cut", &emulate_cut, "product"_a);
   m.def("emulate_place", &emulate_place, "product"_a, "block"_a);
   m.def("emulate_swizzle", &emulate_swizzle, "row"_a, "chunk"_a, "across"_a);
+  m.def("emulate_descriptor", &emulate_descriptor, "address"_a, "leading"_a);
 }
 
 }  // namespace

@@ -58,10 +58,23 @@ def backend(isa, real):
 UNITS = [isa for isa in _core.cpu_info()["available"] if instructions.backend(isa, "float32").unit]
 
 
+# The kernels of tensor cores by name, on the devices that have them.
+def has_kernels(device, gemm):
+    try:
+        return bool(_core.Backend(device).terms("float32", 1, 1, 1, gemm))
+    except ValueError:
+        return False
+
+
+TENSOR_CORES = [f"{device} {gemm}" for device in DEVICES for gemm in ("mma", "wgmma") if has_kernels(device, gemm)]
+
+
 def backend_with_unit(name):
     if name == "none":
         pytest.skip("no matrix unit here: build with -DDLCORE_TILES_STANDIN=ON")
-    return instructions.backend(name, "float32")
+    isa, *gemm = name.split()
+    found = instructions.backend(isa, "float32")
+    return instructions.ByName(found, *gemm) if gemm else found
 
 
 @pytest.fixture(params=UNITS or ["none"])
@@ -70,9 +83,15 @@ def cpu_unit(request):
     return backend_with_unit(request.param)
 
 
-@pytest.fixture(params=[*UNITS, *DEVICES] or ["none"])
+@pytest.fixture(params=[*UNITS, *TENSOR_CORES] or ["none"])
 def unit(request):
     """The same, of a device too."""
+    return backend_with_unit(request.param)
+
+
+@pytest.fixture(params=TENSOR_CORES or [pytest.param("", marks=pytest.mark.skip("no tensor cores here"))])
+def tensor_cores(request):
+    """A backend of a device whose products of terms are made by kernels of a name."""
     return backend_with_unit(request.param)
 
 

@@ -26,6 +26,22 @@ def backend(isa, real):
     return _core.Backend(isa, real)
 
 
+class ByName:
+    """A device's backend whose products of terms are made by these kernels."""
+
+    def __init__(self, backend, gemm):
+        self._backend, self.gemm = backend, gemm
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+
+def made_of(backend, role, terms):
+    """The numbers of a product."""
+    by = [_core.GEMMS.index(backend.gemm)] if terms and isinstance(backend, ByName) else []
+    return [role, terms, *by]
+
+
 @dataclass(eq=False)
 class Operand:
     """An array and how it is seen; plain arrays (rows, cols) or (members, rows, cols) need none."""

@@ -13,7 +13,7 @@ import pytest
 from cases import cuda_kernels, make_case
 from checks import rng
 from dlcore import _core
-from instructions import activation, assert_same_bits, backend, pointwise, run_kernel, stage
+from instructions import ByName, activation, assert_same_bits, backend, pointwise, run_kernel, stage
 from test_terms import product
 
 pytestmark = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
@@ -29,11 +29,12 @@ def test_sound_kernel_reverses_under_every_schedule():
     assert set(results("sound")) == {tuple(map(float, reversed(range(64))))}
 
 
-def test_sound_copy_reverses_under_every_schedule():
-    assert set(results("sound_copy")) == set(results("sound"))
+@pytest.mark.parametrize("kernel", ["sound_copy", "sound_box"])
+def test_sound_copy_reverses_under_every_schedule(kernel):
+    assert set(results(kernel)) == set(results("sound"))
 
 
-@pytest.mark.parametrize("fault", ["missing_barrier", "missing_wait"])
+@pytest.mark.parametrize("fault", ["missing_barrier", "missing_wait", "box_wait_missing"])
 def test_what_is_not_there_yet_is_poison(fault):
     for found in results(fault):
         assert any(math.isnan(x) for x in found)
@@ -44,12 +45,28 @@ def test_what_is_not_there_yet_is_poison(fault):
     [
         ("copy_left", "expected threads to wait for their copies, got one that did not"),
         ("bank_conflict", "expected rows of a matrix in different banks, got a conflict"),
+        ("box_arrival_missing", "expected all 128 threads to go on, got 128 at a barrier"),
+        ("box_more_bytes", "expected all 128 threads to go on, got 128 at a barrier"),
+        ("box_arrival_again", "expected as many arrivals as the barrier waits for, got one more"),
+        ("box_fence_missing", "expected a fence before products whose sums were touched, got none"),
+        ("box_commit_missing", "expected threads to wait for their products, got a warp that did not"),
+        ("box_misaligned", "expected a descriptor whose patterns begin at multiples of 1024 bytes, got another"),
+        ("box_outside", "expected a descriptor of shared memory, got one that reaches beyond"),
+        ("box_unpublished", "expected a barrier that copies know, got one that was not published"),
+        ("box_unacquired", "expected a map that was acquired, got another"),
     ],
 )
 def test_faults_of_copies_and_matrices_are_found(fault, message):
     for schedule in SCHEDULES:
         with pytest.raises(RuntimeError, match=message):
             _core.emulate_fault(fault, schedule)
+
+
+@pytest.mark.parametrize("fault", ["box_early", "box_released"])
+def test_products_of_a_stage_that_has_not_come_or_was_given_back_are_found(fault):
+    """Where copies come as late as they may; by other schedules they may come in time."""
+    with pytest.raises(RuntimeError, match="expected products of what has come, got copies on their way"):
+        _core.emulate_fault(fault, 0)
 
 
 def test_race_changes_the_result_with_the_schedule():
@@ -92,7 +109,7 @@ def test_index_outside_is_found_by_the_sanitizer(fault):
     assert "AddressSanitizer: heap-buffer-overflow" in result.stderr or "index 64 out of bounds" in result.stderr
 
 
-ONLY_ON_A_GPU: set[str] = set()  # kernels of wgmma and TMA, which the emulator does not know
+ONLY_ON_A_GPU: set[str] = set()  # kernels that the emulator does not know
 FAULTS = re.findall(r"__global__ void (\w+)", (Path(__file__).parents[1] / "csrc/cuda/emulator/faults.cu").read_text())
 
 
@@ -107,10 +124,12 @@ def launch_everything(core):
             a, b = (np.ones(shape, np.float32) for shape in shapes)
             chain = [stage("store", out=np.empty((m, n), np.float32))]
             run_kernel(core, "product", [a, b], m, n, chain, [role], threads=(1,))
-    for terms in (1, 3, 6):  # every tile of a tensor core
-        for m, n in ((64, 64), (1030, 1030), (130, 4100), (1030, 2100))[: 2 if terms > 1 else 4]:
-            for role, (a, b) in zip(_core.ROLES, (((m, 3), (3, n)), ((m, 3), (n, 3)), ((3, m), (3, n))), strict=True):
-                product(core, np.ones(a, np.float32), np.ones(b, np.float32), terms, role)
+    sizes = {"mma": ((64, 64), (1030, 1030), (130, 4100), (1030, 2100)), "wgmma": ((64, 64), (1030, 1030), (1900, 2035))}
+    for gemm, tiles in sizes.items():
+        for terms in (1, 3, 6):  # every tile of a tensor core
+            for m, n in tiles[: 2 if terms > 1 else 4]:
+                for role, (a, b) in zip(_core.ROLES, (((m, 3), (3, n)), ((m, 3), (n, 3)), ((3, m), (3, n))), strict=True):
+                    product(ByName(core, gemm), np.ones(a, np.float32), np.ones(b, np.float32), terms, role)
 
 
 def test_every_kernel_runs_in_the_emulator():

@@ -6,8 +6,9 @@ import pytest
 
 import dlcore as dl
 from checks import rng
+from conftest import has_kernels
 from dlcore import _core, ops
-from instructions import activation, assert_same_bits, from_parts, room_for_parts, run_kernel, stage
+from instructions import ByName, activation, assert_same_bits, from_parts, made_of, room_for_parts, run_kernel, stage
 from test_terms import NORM, error, in_parts, operands, product
 
 TERMS = dict(zip(_core.PRECISIONS, (6, 3, 1), strict=True))
@@ -15,9 +16,19 @@ TERMS = dict(zip(_core.PRECISIONS, (6, 3, 1), strict=True))
 emulated = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
 
 
+GEMMS = ("mma", "wgmma")
+
+
 @pytest.fixture
-def core(other_device):
-    return _core.Backend(other_device)
+def core(tensor_cores):
+    return tensor_cores
+
+
+@pytest.fixture(params=GEMMS)
+def gemm(request, other_device):
+    if not has_kernels(other_device, request.param):
+        pytest.skip(f"{other_device} has no {request.param}")
+    return request.param
 
 
 # ----------------------------------------------------------------------------------------------- shared memory
@@ -33,8 +44,16 @@ def test_swizzle_has_no_bank_conflicts(across):
         assert (np.sort(together % 8, axis=1) == np.arange(8)).all()
 
 
+@emulated
+def test_descriptor_has_the_fields_of_the_manual():
+    """Addresses and strides in units of 16 bytes: bits 0 to 13, 16 to 29, 32 to 45; 1 at bit 62 for rows of 128 bytes."""
+    for address, leading in ((0, 16), (1024 + 32, 16), (227 * 1024 - 2048, 8192)):
+        want = address // 16 | leading // 16 << 16 | 1024 // 16 << 32 | 1 << 62
+        assert _core.emulate_descriptor(address, leading) == want
+
+
 # ------------------------------------------------------------------------------------------------------ cutting
-CUTS = {  # m, n, k, terms: rows and columns of a tile, splits
+CUTS = {  # m, n, k, terms: rows and columns of a tile, splits of mma
     (64, 64, 64, 6): (64, 64, 1),
     (128, 512, 784, 6): (64, 64, 3),
     (64, 64, 65536, 6): (64, 64, 32),
@@ -47,19 +66,32 @@ CUTS = {  # m, n, k, terms: rows and columns of a tile, splits
 }
 
 
-@emulated
-@pytest.mark.parametrize("shape", CUTS)
-def test_cut_is_chosen_by_shape(shape):
-    rows, cols, _, _, splits, _ = _core.emulate_cut(shape)
-    assert (rows, cols, splits) == CUTS[shape]
+WGMMA_CUTS = {
+    (64, 64, 64, 6): (128, 64, 1),
+    (128, 512, 784, 6): (128, 64, 3),
+    (64, 64, 65536, 6): (128, 64, 32),
+    (784, 512, 8192, 1): (128, 256, 9),
+    (1024, 1024, 1024, 3): (128, 64, 1),
+    (4096, 4096, 4096, 6): (128, 128, 1),
+    (4096, 4096, 4096, 1): (128, 256, 1),
+    (512, 10, 8192, 1): (128, 64, 32),
+}
 
 
 @emulated
+@pytest.mark.parametrize(("gemm_name", "cuts"), [("mma", CUTS), ("wgmma", WGMMA_CUTS)])
+def test_cut_is_chosen_by_shape(gemm_name, cuts):
+    found = {shape: _core.emulate_cut([*shape, _core.GEMMS.index(gemm_name)]) for shape in cuts}
+    assert {shape: (rows, cols, splits) for shape, (rows, cols, _, _, splits, _) in found.items()} == cuts
+
+
+@emulated
+@pytest.mark.parametrize("by", [_core.GEMMS.index(name) for name in GEMMS])
 @pytest.mark.parametrize("terms", TERMS.values())
-def test_blocks_cover_every_tile_and_depth_once(terms):
+def test_blocks_cover_every_tile_and_depth_once(terms, by):
     for m, n, k in [(1, 1, 1), (65, 700, 33), (1030, 65, 5000), (1537, 513, 2049), (3000, 2100, 40), (64, 64, 10**6)]:
-        rows, cols, down, across, splits, depth = _core.emulate_cut([m, n, k, terms])
-        places = [tuple(_core.emulate_place([m, n, k, terms], block)) for block in range(down * across * splits)]
+        rows, cols, down, across, splits, depth = _core.emulate_cut([m, n, k, terms, by])
+        places = [tuple(_core.emulate_place([m, n, k, terms, by], block)) for block in range(down * across * splits)]
         wanted = {(r, c, d) for r in range(0, m, rows) for c in range(0, n, cols) for d in range(0, k, depth)}
         assert len(places) == len(wanted)
         assert set(places) == wanted
@@ -77,9 +109,10 @@ def test_blocks_beside_each_other_share_operands():
 @pytest.mark.parametrize("role", _core.ROLES)
 @pytest.mark.parametrize(("terms", "n"), [(6, 1010), (3, 1010), (1, 2035)])
 def test_large_tiles_match_oracle(core, role, terms, n):
-    m, k = 1085, 35
+    m, k = (1900 if core.gemm == "wgmma" and terms == 1 else 1085), 35
     if core.name == "emulated":
-        assert _core.emulate_cut([m, n, k, terms])[:2] == [128, 256 if terms == 1 else 128]
+        by = _core.GEMMS.index(core.gemm)
+        assert _core.emulate_cut([m, n, k, terms, by])[:2] == [128, 256 if terms == 1 else 128]
     a, b = operands(1, m, n, k)
     given = {"nn": (a, b), "nt": (a, np.ascontiguousarray(b.T)), "tn": (np.ascontiguousarray(a.T), b)}[role]
     got = product(core, *given, terms, role)
@@ -128,8 +161,8 @@ def trained(device, precision="float32", gemm="mma", threads=1, dtype="float32",
 
 
 @pytest.mark.parametrize("precision", TERMS)
-def test_nets_train_on_tensor_cores(other_device, precision):
-    losses, out, plan = trained(other_device, precision)
+def test_nets_train_on_tensor_cores(other_device, gemm, precision):
+    losses, out, plan = trained(other_device, precision, gemm)
     want, want_out, _ = trained("cpu", gemm="auto", dtype="float64")
     products = [n for n in plan.instructions if n.op is ops.Product]
     assert all(n.numbers[1] == TERMS[precision] for n in products)
@@ -138,7 +171,7 @@ def test_nets_train_on_tensor_cores(other_device, precision):
     assert np.linalg.norm(losses - want) <= allowed * np.linalg.norm(want)
     assert np.linalg.norm(out - want_out) <= allowed * np.linalg.norm(want_out)
     for options in ({"threads": 2}, {"fuse": False, "record": False}):
-        other_losses, other_out, _ = trained(other_device, precision, **options)
+        other_losses, other_out, _ = trained(other_device, precision, gemm, **options)
         np.testing.assert_array_equal(losses, other_losses)
         np.testing.assert_array_equal(out, other_out)
 
@@ -158,15 +191,16 @@ def test_parts_are_stored_by_chains_and_weights_packed_once(other_device):
 def test_listing_says_who_multiplies(other_device):
     lines = {
         ("float32", "auto"): "multiply-adds in float32",
-        ("bf16", "auto"): "multiply-adds in float32, as tensor cores are taken by name only: gemm='mma'",
+        ("bf16", "auto"): "multiply-adds in float32, as tensor cores are taken by name only: gemm='mma' or 'wgmma'",
         ("float32", "mma"): "6 bf16 terms on tensor cores, by mma",
         ("bf16", "mma"): "1 bf16 term on tensor cores, by mma",
+        **({("bf16x3", "wgmma"): "3 bf16 terms on tensor cores, by wgmma"} if has_kernels(other_device, "wgmma") else {}),
     }
     for (precision, gemm), how in lines.items():
         listing = str(dl.Net(layers(), device=other_device, precision=precision, gemm=gemm).plan(64))
         assert listing.splitlines()[-1] == f"precision {precision}: {how}"
-        name = {"float32": "product.bf16x6 ", "bf16": "product.bf16 "}[precision]
-        assert listing.count(name) == (8 if gemm == "mma" else 0)
+        name = {"float32": "product.bf16x6 ", "bf16x3": "product.bf16x3 ", "bf16": "product.bf16 "}[precision]
+        assert listing.count(name) == (8 if gemm in GEMMS else 0)
 
 
 def test_saved_net_leaves_its_kernels_behind(other_device, tmp_path):
@@ -179,7 +213,7 @@ def test_saved_net_leaves_its_kernels_behind(other_device, tmp_path):
 # ----------------------------------------------------------------------------------------------------- refusals
 def test_kernels_of_other_devices_are_refused_by_name(other_device):
     with pytest.raises(
-        ValueError, match=r"^Net: gemm: expected one of 'auto', 'simt', 'mma', .*got 'mm'; did you mean 'mma'\?"
+        ValueError, match=r"^Net: gemm: expected one of 'auto', 'simt', 'mma', 'wgmma', .*got 'mm'; did you mean 'mma'\?"
     ):
         dl.Net(layers(), gemm="mm")
     with pytest.raises(ValueError, match=r"^Net: gemm: expected 'auto' on the CPU, got 'mma'; .* device='cuda'"):
@@ -203,13 +237,33 @@ def test_gpus_before_tensor_cores_of_bf16_are_refused():
             core.record([([instruction], False, 0, 0)])
         assert dl.Net(layers(), device="emulated", gemm="simt").predict(np.zeros((2, WIDTH))).shape == (2, 5)
     finally:
-        _core.emulate_capability(80)
+        _core.emulate_capability(90)
 
 
-def multiplication(a=None, b=None, terms=6):
+@emulated
+@pytest.mark.parametrize("capability", [80, 100, 120])
+def test_gpus_without_products_of_warpgroups_are_refused(capability):
+    core = ByName(_core.Backend("emulated"), "wgmma")
+    instruction = multiplication(numbers=made_of(core, 0, 6))
+    _core.emulate_capability(capability)
+    try:
+        got = f"{capability // 10}.{capability % 10}"
+        why = f"expected a GPU of compute capability 9.0 for 'wgmma', got {got}; 'mma' serves it"
+        with pytest.raises(ValueError, match=f"^Net: gemm: {why}"):
+            dl.Net(layers(), device="emulated", gemm="wgmma")
+        with pytest.raises(ValueError, match=f"^record product: {why}"):
+            core.record([([instruction], False, 0, 0)])
+        assert dl.Net(layers(), device="emulated", gemm="mma").predict(np.zeros((2, WIDTH))).shape == (2, 5)
+    finally:
+        _core.emulate_capability(90)
+
+
+def multiplication(a=None, b=None, terms=6, numbers=None):
     a = a or _core.View(0, "bf16", "parts", 4, 40, 3)
     b = b or _core.View(1, "bf16", "parts", 40, 6, 3)
-    return _core.Instruction("product", 4, 6, [a, b], [_core.Stage("store", out=_core.View(2, rows=4, cols=6))], [0, terms])
+    return _core.Instruction(
+        "product", 4, 6, [a, b], [_core.Stage("store", out=_core.View(2, rows=4, cols=6))], numbers or [0, terms]
+    )
 
 
 REFUSED = {
@@ -217,6 +271,8 @@ REFUSED = {
     "row_major_b": (lambda: multiplication(b=_core.View(1, rows=40, cols=6)), "B: expected parts for 6 terms, got row_major"),
     "two_parts": (lambda: multiplication(terms=3), "A: expected 2 parts for 3 terms, got 3"),
     "no_terms": (lambda: multiplication(terms=0), "A: expected row_major for 0 terms, got parts"),
+    "gemm": (lambda: multiplication(numbers=[0, 6, 9]), r"gemm: expected an integer in \[0, 4\), got 9"),
+    "simt": (lambda: multiplication(numbers=[0, 6, 1]), "gemm: expected kernels of terms, got 'simt'"),
     "reals": (lambda: multiplication(a=_core.View(0, "f32", "parts", 4, 40, 3)), "A: expected bf16, got f32"),
     "planes": (
         lambda: multiplication(b=_core.View(1, "bf16", "planes", 40, 6, 3)),

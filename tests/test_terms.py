@@ -15,6 +15,7 @@ from instructions import (
     assert_same_bits,
     from_parts,
     from_planes,
+    made_of,
     room_for_parts,
     room_for_planes,
     run_kernel,
@@ -56,7 +57,7 @@ def product(backend, a, b, terms, role="nn", n=None, chain=()):
     m = a.shape[1] if role == "tn" else a.shape[0]
     n = n or (b.shape[0] if role == "nt" else b.shape[1])
     c = np.empty((m, n), np.float32)
-    numbers = [_core.ROLES.index(role), terms]
+    numbers = made_of(backend, _core.ROLES.index(role), terms)
     run_kernel(backend, "product", factors(backend, a, b, terms), m, n, [*chain, stage("store", out=c)], numbers)
     return c
 
@@ -196,7 +197,7 @@ def test_chain_after_terms_equals_chain_after_multiply_adds(unit, terms):
 def test_members_have_products_of_their_own(unit, terms):
     a, b = rng(6).normal(size=(3, 40, 70)).astype(np.float32), rng(7).normal(size=(3, 70, 50)).astype(np.float32)
     c = np.empty((3, 40, 50), np.float32)
-    run_kernel(unit, "product", factors(unit, a, b, terms), 40, 50, [stage("store", out=c)], [0, terms])
+    run_kernel(unit, "product", factors(unit, a, b, terms), 40, 50, [stage("store", out=c)], made_of(unit, 0, terms))
     for got, x, y in zip(c, a, b, strict=True):
         assert_same_bits(got, product(unit, x, y, terms))
 

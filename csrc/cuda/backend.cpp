@@ -4,6 +4,7 @@
 #include "backend.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -32,22 +33,44 @@ struct Parts {
   Part<View> operands;  // and scratch, the last
   Part<Stage> chain;
   Part<double> numbers;
+  Part<TensorMap> maps;
 };
 
 template <class T>
 Part<T> append(std::vector<char>& image, const std::vector<T>& values) {
+  image.resize(size_t(round_up(int64_t(image.size()), alignof(T))));
   const Part<T> part = {image.size(), values.size()};
   const char* bytes = reinterpret_cast<const char*>(values.data());
   image.insert(image.end(), bytes, bytes + values.size() * sizeof(T));
   return part;
 }
 
-// Copies past registers, and bf16, came with 8.0.
-void check_mma(const char* who, int device) {
+// Copies past registers, and bf16, came with 8.0; the instructions of wgmma are in 9.0 alone.
+void check_gemm(const char* who, int device, Gemm gemm) {
+  if (gemm == Gemm::automatic || gemm == Gemm::simt) return;
+  if (gemm == Gemm::cublaslt) {
+    const OnDevice here(device);
+    return check_library(who);
+  }
   const int capability = device_capability(device);
-  CHECK_ARG(capability >= 80, who, ": expected a GPU of compute capability 8.0 or later for 'mma', got ",
-            capability / 10, ".", capability % 10, "; 'simt' serves it");
+  const auto of = [](int c) { return message(c / 10, ".", c % 10); };
+  CHECK_ARG(capability >= 80, who, ": expected a GPU of compute capability 8.0 or later for '", name_of(gemm),
+            "', got ", of(capability), "; 'simt' serves it");
+  if (gemm != Gemm::wgmma) return;
+  CHECK_ARG(capability == 90, who, ": expected a GPU of compute capability 9.0 for 'wgmma', got ", of(capability),
+            "; 'mma' serves it");
+  CHECK_ARG(DLCORE_CUDA_90a, who, ": expected a build for compute capability 9.0 for 'wgmma', got one without it; ",
+            "build with DLCORE_CUDA_ARCHS=90, or 'mma' serves it");
 }
+
+// Whose kernels run an instruction, where it is a product that says so.
+Gemm gemm_of(const Instruction& in) {
+  if (in.kernel != Kernel::product || in.number_count < 2) return Gemm::automatic;
+  if (in.number_count > 2) return Gemm(int32_t(in.numbers[2]));
+  return in.numbers[1] > 0 ? Gemm::mma : Gemm::automatic;
+}
+
+constexpr size_t PRODUCT_MAPS = 2;  // of wgmma: a map for each operand
 
 void set_address(View& view, char* const* bases) {
   if (view.arena >= 0) view.offset += int64_t(reinterpret_cast<intptr_t>(bases[view.arena]));
@@ -61,7 +84,9 @@ class Bound : public Attachment {
       std::vector<View> views = owned.operands;
       const bool needed = recording.planned[i].entry->scratch(owned.borrow()) > 0;  // else nobody has checked it
       views.push_back(needed ? owned.scratch : absent_view());
-      parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, owned.numbers)});
+      const bool mapped = gemm_of(recording.planned[i].instruction) == Gemm::wgmma;
+      parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, owned.numbers),
+                        append(original_, std::vector<TensorMap>(mapped ? PRODUCT_MAPS : 0))});
     }
     memory_ = naming("run: instructions", [&] { return device_allocate(int64_t(original_.size())); });
     for (size_t i = 0; i < parts_.size(); ++i) {
@@ -70,7 +95,8 @@ class Bound : public Attachment {
       device.operands = parts_[i].operands.in(memory_);
       device.chain = parts_[i].chain.in(memory_);
       device.numbers = parts_[i].numbers.in(memory_);
-      launches_.push_back({&planned.instruction, device, planned.footprint.members, planned.instruction});
+      launches_.push_back({&planned.instruction, device, planned.footprint.members, planned.instruction,
+                           parts_[i].maps.in(memory_)});
       addressed_ |= is_library(planned.instruction);
     }
   }
@@ -104,7 +130,10 @@ class Bound : public Attachment {
                 holder < 0 ? "the host" : message("device ", holder));
     }
     image_ = original_;
-    for (const Parts& parts : parts_) address(image_.data(), parts, found.data());
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      address(image_.data(), parts_[i], found.data());
+      if (parts_[i].maps.count > 0) make_maps(image_.data(), parts_[i], recording_.planned[i]);
+    }
     device_copy(memory_, image_.data(), int64_t(image_.size()));
     if (addressed_) prepare();
     bases_ = found;
@@ -154,6 +183,14 @@ class Bound : public Attachment {
         set_address(*view, bases);
       }
     }
+  }
+
+  // Maps lie in the image, not among the arguments of launches, as those of a graph may not change with the bases.
+  static void make_maps(char* image, const Parts& parts, const Planned& planned) {
+    const Entry* entry = static_cast<const Entry*>(planned.entry);
+    const std::vector<TensorMap> maps =
+        entry->maps(planned.instruction, parts.operands.in(image), planned.footprint.members);
+    std::memcpy(image + parts.maps.offset, maps.data(), maps.size() * sizeof(TensorMap));
   }
 
   const Recording& recording_;
@@ -248,12 +285,8 @@ Layout DeviceBackend::layout(Role, int64_t m, int64_t n, int64_t k) const {
 
 int32_t DeviceBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k, Gemm gemm) const {
   CHECK_ARG(m > 0 && n > 0 && k > 0, "terms: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
-  if (gemm == Gemm::cublaslt) {
-    const OnDevice here(device_);
-    check_library("gemm");
-  }
-  if (gemm != Gemm::mma) return 0;
-  check_mma("gemm", device_);
+  check_gemm("gemm", device_, gemm);
+  if (gemm != Gemm::mma && gemm != Gemm::wgmma) return 0;
   return precision == Precision::float32 ? 6 : precision == Precision::bf16x3 ? 3 : 1;
 }
 
@@ -264,11 +297,7 @@ Recording* DeviceBackend::record(const Section* sections, int32_t count) {
   std::unique_ptr<Recording> recording(record_sections(flat.data(), count, kernel_table, traits()));
   for (const Planned& planned : recording->planned) {
     const Instruction& in = planned.instruction;
-    if (in.kernel == Kernel::product && in.number_count > 1 && in.numbers[1] > 0) check_mma("record product", device_);
-    if (is_library(in)) {
-      const OnDevice here(device_);
-      check_library("record product");
-    }
+    check_gemm("record product", device_, gemm_of(in));
     CHECK_ARG(planned.footprint.members <= MEMBER_LIMIT, "record: expected at most ", MEMBER_LIMIT, " members, got ",
               planned.footprint.members);
   }

@@ -58,11 +58,13 @@ void emulator_set(const std::string& what, int64_t value);
 uintptr_t emulator_stream();
 void emulator_write(uintptr_t stream, uintptr_t address, const std::string& bytes);
 void emulate_capability(int capability);  // of the GPU from now on: 80 for 8.0
-// A product of bf16 terms (m, n, k, terms): {rows and columns of a tile, tiles down and across, splits, depth of each},
-// and {row, column, depth} at which a block begins.
+// A product of bf16 terms (m, n, k, terms, gemm = mma): {rows and columns of a tile, tiles down and across, splits,
+// depth of each}, and {row, column, depth} at which a block begins.
 std::vector<int64_t> emulate_cut(const std::vector<int64_t>& product);
 std::vector<int64_t> emulate_place(const std::vector<int64_t>& product, int64_t block);
 // The place in shared memory of a chunk of a tile with so many chunks in a row.
 int emulate_swizzle(int row, int chunk, int across);
+// As products of warpgroups read a matrix from this address of shared memory on.
+uint64_t emulate_descriptor(uint32_t address, uint32_t leading);
 
 }  // namespace dlcore

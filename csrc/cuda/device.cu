@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <memory>
 
 #include "../check.h"
 #ifdef DLCORE_EMULATOR
 #include "emulator/runtime.h"
 #else
+#include <cuda.h>
 #include <cuda_runtime.h>
 #endif
 
@@ -137,6 +139,40 @@ int device_of(const char* memory) {
   }
   if (about.type == cudaMemoryTypeManaged) return current();
   return about.type == cudaMemoryTypeDevice ? about.device : -1;
+}
+
+// The driver's function, which the runtime looks up: nothing is linked to the driver.
+static decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result;
+  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
+        "cuTensorMapEncodeTiled");
+  if (found == nullptr) throw std::runtime_error("cuda: expected a driver of CUDA 12.0 or later for tensor maps");
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
+}
+
+TensorMap device_tensor_map(int64_t address, const std::array<int64_t, 4>& sizes, const std::array<int64_t, 3>& strides,
+                            const std::array<int64_t, 4>& box) {
+  static const auto encode = tensor_map_encoder();
+  CUtensorMap map;
+  const cuuint64_t size[] = {cuuint64_t(sizes[0]), cuuint64_t(sizes[1]), cuuint64_t(sizes[2]), cuuint64_t(sizes[3])};
+  const cuuint64_t stride[] = {cuuint64_t(strides[0]), cuuint64_t(strides[1]), cuuint64_t(strides[2])};
+  const cuuint32_t boxes[] = {cuuint32_t(box[0]), cuuint32_t(box[1]), cuuint32_t(box[2]), cuuint32_t(box[3])};
+  const cuuint32_t every[] = {1, 1, 1, 1};
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, reinterpret_cast<void*>(address), size,
+                                 stride, boxes, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) throw std::runtime_error(message("cuda: cuTensorMapEncodeTiled: error ", int(result)));
+  TensorMap copy;
+  static_assert(sizeof copy == sizeof map, "");
+  std::memcpy(&copy, &map, sizeof copy);
+  return copy;
+}
+
+int device_multiprocessors() {
+  int count = 0;
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, current()), "cudaDeviceGetAttribute");
+  return count;
 }
 
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,

@@ -2,6 +2,7 @@
 // What the backend asks of the machine below it: GPUs, or the emulator's (device.cu over emulator/runtime.h). Failures
 // are std::runtime_error, and NoMemory where there is none.
 #pragma once
+#include <array>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -36,6 +37,16 @@ struct Room {
 };
 Room device_room();
 int device_of(const char* memory);  // where it lies; -1: not on a device
+
+// Of a tensor of bf16 in device memory, sizes[0] elements side by side and strides in bytes between those of the other
+// dimensions: which boxes kernels copy into shared memory (CUtensorMap). From compute capability 9.0 on.
+struct alignas(64) TensorMap {
+  uint64_t opaque[16];
+};
+TensorMap device_tensor_map(int64_t address, const std::array<int64_t, 4>& sizes, const std::array<int64_t, 3>& strides,
+                            const std::array<int64_t, 4>& box);
+
+int device_multiprocessors();
 
 // kernel(arguments...) on (blocks, members) blocks.
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,

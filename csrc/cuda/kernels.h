@@ -2,8 +2,11 @@
 // The table of CUDA kernels, and what its functions on the host are given. No word of CUDA here: the emulator and plain
 // C++ include it too.
 #pragma once
+#include <vector>
+
 #include "../backend.h"
 #include "../math/scalar.h"
+#include "device.h"
 
 DLCORE_BEGIN
 
@@ -13,18 +16,24 @@ struct Launch {
   const Instruction* instruction;
   Instruction device;
   int32_t members;
-  Instruction bound;  // as `device`, but on the host; of products by a library, which take addresses there
+  Instruction bound;      // as `device`, but on the host; of products by a library, which take addresses there
+  const TensorMap* maps;  // in device memory
 };
 
 // What the recorder asks of every kernel, and how a phase is launched. Phases follow one another on one stream.
 struct Entry : KernelEntry {
   void (*launch)(const Launch& launch, int32_t phase);
+  // The tensor maps of a product of wgmma, of operands that have addresses as offsets.
+  std::vector<TensorMap> (*maps)(const Instruction&, const View* operands, int32_t members) = nullptr;
 };
 
 extern const Entry product_entry, pointwise_entry, pack_entry, gather_entry, gather_index_entry, moments_finish_entry,
     norm_backward_finish_entry, layer_norm_entry, layer_norm_backward_entry, softmax_cross_entropy_entry, loss_entry,
     grad_scale_entry, update_entry, tick_entry, softmax_entry;
-extern const Entry mma_product_entry;  // of products of bf16 terms
+#ifndef DLCORE_CUDA_90a
+#define DLCORE_CUDA_90a 0  // are files for compute capability 9.0 alone compiled?
+#endif
+extern const Entry mma_product_entry, wgmma_product_entry;  // of products of bf16 terms
 extern const Entry library_product_entry;
 
 // Is it a product by cuBLASLt?

@@ -19,6 +19,7 @@ constexpr int BLOCKS = 3;        // at once on a multiprocessor: a chain has 80 
 constexpr int FEWER_BLOCKS = 2;  // where it would
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int SHARED_ALIGN = 1024;  // bytes, of a block's shared memory
 
 template <class T>
 struct Same {
@@ -47,8 +48,17 @@ __device__ inline T& shared_memory() {
 #ifdef DLCORE_EMULATOR
   return *reinterpret_cast<T*>(emulator::here.shared);
 #else
-  extern __shared__ float4 memory[];
+  extern __shared__ __align__(SHARED_ALIGN) float4 memory[];
   return *reinterpret_cast<T*>(memory);
+#endif
+}
+
+// Until the first THREADS threads of the block are here, which go through chains; a block may have more.
+__device__ inline void sync_chain() {
+#ifdef DLCORE_EMULATOR
+  emulator::barrier(THREADS);
+#else
+  asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
 #endif
 }
 

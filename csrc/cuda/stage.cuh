@@ -128,10 +128,10 @@ __device__ inline real column_total(const real (&v)[TILE][TILE], int rows, F f) 
 // x: the operand of a dot
 __device__ inline void reduce_stage(const Instruction& in, const Stage& s, const Square& x, const Tile& t,
                                     ChainMemory& memory) {
-  __syncthreads();  // those who read the memory last are done
+  sync_chain();  // those who read the memory last are done
   spread(t, t.v, memory.v);
   if (s.kind == StageKind::dot) spread(t, x, memory.x);
-  __syncthreads();
+  sync_chain();
   if (!has_column(in, t)) return;
   const int rows = tile_rows(in, t);
   const int64_t column = t.first_col + threadIdx.x;

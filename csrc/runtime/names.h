@@ -27,7 +27,7 @@ constexpr const char* DTYPE_NAMES[] = {"f32", "f64", "f16", "bf16", "u8",  "i8",
 constexpr int64_t DTYPE_SIZES[] = {4, 8, 2, 2, 1, 1, 2, 2, 4, 4, 8, 8};  // bytes
 constexpr const char* LAYOUT_NAMES[] = {"row_major", "strips", "planes", "parts"};
 constexpr const char* PRECISION_NAMES[] = {"float32", "bf16x3", "bf16"};
-constexpr const char* GEMM_NAMES[] = {"auto", "simt", "mma", "cublaslt"};
+constexpr const char* GEMM_NAMES[] = {"auto", "simt", "mma", "wgmma", "cublaslt"};
 constexpr const char* ROLE_NAMES[] = {"nn", "nt", "tn"};
 
 template <class T, int64_t n>

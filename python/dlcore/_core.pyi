@@ -416,16 +416,19 @@ def emulator_write(stream: int, address: int, bytes: bytes) -> None:
     """Put a copy of bytes to an address on such a stream."""
 
 def emulate_capability(capability: int) -> None:
-    """The emulated GPU's from now on: 80 (as it begins) for compute capability 8.0."""
+    """The emulated GPU's from now on: 90 (as it begins) for compute capability 9.0."""
 
 def emulate_cut(product: Sequence[int]) -> list[int]:
-    """Of a product (m, n, k, terms) on tensor cores: [rows, columns of a tile, tiles down, across, splits, their depth]."""
+    """Of a product (m, n, k, terms, gemm = mma): [rows, columns of a tile, tiles down, across, splits, depth of a split]."""
 
 def emulate_place(product: Sequence[int], block: int) -> list[int]:
     """The [row, column, depth] at which a block of such a product begins."""
 
 def emulate_swizzle(row: int, chunk: int, across: int) -> int:
     """The place in shared memory of a chunk of 16 bytes of a tile with so many chunks in a row."""
+
+def emulate_descriptor(address: int, leading: int) -> int:
+    """The 64 bits by which products of warpgroups find a matrix in shared memory, with bytes between blocks of columns."""
 
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""

@@ -31,8 +31,9 @@ def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
     plain = f"multiply-adds in {backend.real}"
     if gemm == CUBLASLT:
         return f"{backend.real} by cuBLASLt, without tf32"
-    if backend.name != "cpu" and gemm != "mma":
-        return plain if precision == "float32" else f"{plain}, as {backend.unit} are taken by name only: gemm='mma'"
+    if backend.name != "cpu" and gemm not in ("mma", "wgmma"):
+        by_name = f"{plain}, as {backend.unit} are taken by name only: gemm='mma' or 'wgmma'"
+        return plain if precision == "float32" else by_name
     if backend.unit is None:
         reason = "" if precision == "float32" else f", as {backend.isa} has no bf16 matrix unit"
         return plain + reason

@@ -57,14 +57,15 @@ class Net:
     precision : {"float32", "bf16x3", "bf16"}
         How matrix products are made (default float32: an error no larger than that of float32 arithmetic). bf16x3 and
         bf16 allow them relative errors of 1e-5 and 4e-3, for speed where the processor multiplies bf16 (on a GPU: with
-        ``gemm="mma"``); sums and weights stay float32. Elsewhere, and where a product is too small to gain, they are float32
-        products. Where products are made from bf16 parts, denormal operands count as zero and infinite ones may give NaN.
+        ``gemm="mma"`` or ``"wgmma"``); sums and weights stay float32. Elsewhere, and where a product is too small to gain,
+        they are float32 products. Where products are made from bf16 parts, denormal operands count as zero and infinite
+        ones may give NaN.
         dtype float64 takes the default, and its products are float64.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}
         Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.
-    gemm : {"auto", "simt", "mma", "cublaslt"}
+    gemm : {"auto", "simt", "mma", "wgmma", "cublaslt"}
         Whose kernels make products on a GPU: multiply-adds (simt), or sums of products of bf16 parts on tensor cores (mma,
-        from compute capability 8.0 on), six, three or one by precision; cublaslt is NVIDIA's library in
+        from compute capability 8.0 on; wgmma, for 9.0 alone), six, three or one by precision; cublaslt is NVIDIA's library in
         float32, without tf32, where it is installed (``pip install nvidia-cublas``): bits are its own. auto takes what has
         passed its tests on a GPU, simt so far. Not part of a saved net.
     threads : int, optional

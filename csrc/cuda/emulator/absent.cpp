@@ -24,5 +24,6 @@ void emulate_capability(int) { refuse(); }
 std::vector<int64_t> emulate_cut(const std::vector<int64_t>&) { refuse(); }
 std::vector<int64_t> emulate_place(const std::vector<int64_t>&, int64_t) { refuse(); }
 int emulate_swizzle(int, int, int) { refuse(); }
+uint64_t emulate_descriptor(uint32_t, uint32_t) { refuse(); }
 
 }  // namespace dlcore

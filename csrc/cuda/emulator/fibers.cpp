@@ -8,6 +8,7 @@
 #include <csetjmp>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -24,20 +25,20 @@ namespace dlcore {
 namespace emulator {
 
 Here here;
-int capability = 80;
+int capability = 90;
 
 namespace {
 
 constexpr unsigned WARP = 32, MAX_THREADS = 1024;
-constexpr size_t STACK = 128 << 10;  // bytes
+constexpr size_t STACK = 128 << 10, SHARED_ALIGN = 1024;  // bytes
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t GUARD = 0;  // the sanitizer guards better
 #else
-constexpr size_t GUARD = 256;  // bytes
+constexpr size_t GUARD = SHARED_ALIGN;  // bytes
 #endif
 constexpr int POISON = 0xff, GUARD_BYTE = 0xa5;  // a word of POISON is a NaN
 
-enum class State { ready, barrier, exchange, returned };
+enum class State { ready, barrier, waiting, exchange, faulty, returned };
 
 struct Copy {
   void* to;
@@ -50,6 +51,8 @@ struct Fiber {
   std::unique_ptr<char[]> stack;
   bool begun = false;  // stands in its loop, ready for another thread
   State state = State::returned;
+  unsigned expected;           // threads at its barrier
+  std::function<bool()> done;  // what it waits for
   Exchange kind;
   uint32_t mask, source;
   uint64_t word;  // given to an exchange, then received
@@ -64,6 +67,7 @@ struct Block {
   void (*thread)(void*);
   void* argument;
   uint64_t schedule = 0, random = 0;
+  const char* fault;
 };
 
 Block block;
@@ -83,6 +87,9 @@ std::vector<unsigned> permutation(unsigned count) {
   for (unsigned i = count; block.schedule != 0 && i > 1; --i) std::swap(order[i - 1], order[draw() % i]);
   return order;
 }
+
+// Of things that are all possible; schedule 0: the first
+uint64_t draw_or_first() { return block.schedule == 0 ? 0 : draw(); }
 
 #if defined(__SANITIZE_ADDRESS__)
 const void* scheduler_stack;
@@ -151,6 +158,14 @@ void wait(State state) {
   leave(fiber);
 }
 
+std::string at_block() { return "block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ")"; }
+
+// Fibers that stand inside a kernel cannot be used again.
+[[noreturn]] void fail(const std::string& what) {
+  block.fibers.clear();
+  throw std::runtime_error("emulator: " + at_block() + ": " + what);
+}
+
 // Runs every fiber that is ready; false when there was none.
 bool run_ready() {
   bool any = false;
@@ -160,6 +175,8 @@ bool run_ready() {
     any = true;
     block.current = here.thread.x = i;
     enter(fiber);
+    if (block.fault != nullptr) fail(block.fault);
+    if (block.schedule != 0 && draw() % 16 == 0) land_box(draw());
   }
   return any;
 }
@@ -170,18 +187,32 @@ unsigned count(State state) {
   return n;
 }
 
+// The first barrier at which all have come; they differ by the number of threads.
 bool release_barrier() {
-  if (count(State::barrier) != block.threads) return false;
-  for (unsigned i = 0; i < block.threads; ++i) block.fibers[i]->state = State::ready;
-  return true;
+  unsigned tried = 0;
+  for (unsigned i = 0; i < block.threads; ++i) {
+    const unsigned expected = block.fibers[i]->expected;
+    if (block.fibers[i]->state != State::barrier || expected == tried) continue;
+    std::vector<Fiber*> come;
+    for (unsigned j = i; j < block.threads; ++j) {
+      Fiber& fiber = *block.fibers[j];
+      if (fiber.state == State::barrier && fiber.expected == expected) come.push_back(&fiber);
+    }
+    tried = expected;
+    if (come.size() != expected) continue;
+    for (Fiber* fiber : come) fiber->state = State::ready;
+    return true;
+  }
+  return false;
 }
 
-std::string at_block() { return "block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ")"; }
-
-// Fibers that stand inside a kernel cannot be used again.
-[[noreturn]] void fail(const std::string& what) {
-  block.fibers.clear();
-  throw std::runtime_error("emulator: " + at_block() + ": " + what);
+bool release_waiting() {
+  bool any = false;
+  for (unsigned i = 0; i < block.threads; ++i) {
+    Fiber& fiber = *block.fibers[i];
+    if (fiber.state == State::waiting && fiber.done()) fiber.state = State::ready, any = true;
+  }
+  return any;
 }
 
 void run_together(Work* work, const uint64_t (&words)[WARP]) {
@@ -231,6 +262,7 @@ void check_copies() {
       if (!group.empty()) fail("expected threads to wait for their copies, got one that did not");
     }
   }
+  if (const char* left = left_async()) fail(left);
 }
 
 void run_block() {
@@ -238,25 +270,42 @@ void run_block() {
     block.fibers[i]->state = State::ready;
     block.fibers[i]->groups.assign(1, {});
   }
-  while (run_ready() || release_barrier() || release_exchanges()) {
+  block.fault = nullptr;
+  while (run_ready() || release_waiting() || release_barrier() || release_exchanges() || land_box(draw_or_first())) {
   }
-  const unsigned returned = count(State::returned), waiting = count(State::barrier);
+  const unsigned returned = count(State::returned), waiting = count(State::barrier) + count(State::waiting);
   if (returned == block.threads) return check_copies();
   fail("expected all " + std::to_string(block.threads) + " threads to go on, got " + std::to_string(waiting) +
        " at a barrier, " + std::to_string(block.threads - returned - waiting) + " in a warp operation and " +
        std::to_string(returned) + " that have returned");
 }
 
-void check_guards(const std::vector<char>& memory, size_t size) {
+void check_guards(size_t size) {
   for (size_t i = 0; i < GUARD; ++i) {
-    if (memory[i] == char(GUARD_BYTE) && memory[GUARD + size + i] == char(GUARD_BYTE)) continue;
+    if (*(here.shared - 1 - i) == char(GUARD_BYTE) && here.shared[size + i] == char(GUARD_BYTE)) continue;
     fail("expected no thread to write outside of its " + std::to_string(size) + " bytes of shared memory, got one");
   }
 }
 
 }  // namespace
 
-void barrier() { wait(State::barrier); }
+void barrier() { barrier(block.threads); }
+
+void barrier(unsigned threads) {
+  block.fibers[block.current]->expected = threads;
+  wait(State::barrier);
+}
+
+void report(const char* fault) {
+  block.fault = fault;
+  for (;;) wait(State::faulty);
+}
+
+void wait_until(std::function<bool()> done) {
+  if (done() && block.schedule == 0) return;
+  block.fibers[block.current]->done = std::move(done);
+  wait(State::waiting);
+}
 
 uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source) {
   Fiber& fiber = *block.fibers[block.current];
@@ -298,14 +347,18 @@ void run_grid(Index grid, unsigned threads, size_t shared_bytes, void (*thread)(
     if (!block.fibers[i]->begun) begin(*block.fibers[i]);
   }
   here.grid = grid, here.block_size = {threads, 1, 1}, here.thread = {0, 0, 0};
-  std::vector<char> memory(shared_bytes + 2 * GUARD, char(GUARD_BYTE));
-  here.shared = memory.data() + GUARD;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, SHARED_ALIGN, shared_bytes + 2 * GUARD) != 0) throw std::bad_alloc();
+  const std::unique_ptr<void, void (*)(void*)> owner(memory, std::free);
+  std::memset(memory, GUARD_BYTE, shared_bytes + 2 * GUARD);
+  here.shared = static_cast<char*>(memory) + GUARD;
   for (unsigned y = 0; y < grid.y; ++y) {
     for (unsigned x : permutation(grid.x)) {
       here.block = {x, y, 0};
       std::fill_n(here.shared, shared_bytes, char(POISON));
+      begin_async(shared_bytes, threads);
       run_block();
-      check_guards(memory, shared_bytes);
+      check_guards(shared_bytes);
     }
   }
 }

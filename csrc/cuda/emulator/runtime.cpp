@@ -20,6 +20,7 @@
 namespace {
 
 constexpr int DEVICES = 2, POISON = 0xff;
+constexpr int MULTIPROCESSORS = 3;  // few, so that blocks that stay have several tiles
 
 // Done when the stream has come so far.
 struct Mark {
@@ -205,6 +206,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   const int capability = dlcore::emulator::capability;
+  if (attribute == cudaDevAttrMultiProcessorCount) return *value = MULTIPROCESSORS, cudaSuccess;
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
   return cudaSuccess;
 }
@@ -361,6 +363,40 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaGraphDestroy(graph); }
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* result) {
+  const bool known = std::string(symbol) == "cuTensorMapEncodeTiled" && version >= 12000;
+  *function = known ? reinterpret_cast<void*>(&cuTensorMapEncodeTiled) : nullptr;
+  *result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+
+// Refuses what the driver's manual does, and tensors that do not lie in one allocation.
+CUresult cuTensorMapEncodeTiled(CUtensorMap* to, CUtensorMapDataType, cuuint32_t rank, void* address,
+                                const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
+                                const cuuint32_t* every, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  const Lock lock(mutex);
+  constexpr cuuint64_t MOST_SIZE = cuuint64_t(1) << 32, MOST_STRIDE = cuuint64_t(1) << 40, MOST_BOX = 256, ROW = 128;
+  dlcore::emulator::BoxMap map = {reinterpret_cast<uintptr_t>(address), {}, {}, {}};
+  bool fits = rank == 4 && map.address % 16 == 0 && reinterpret_cast<uintptr_t>(to) % alignof(CUtensorMap) == 0;
+  cuuint64_t last = 2 * sizes[0];
+  for (cuuint32_t d = 0; d < 4 && fits; ++d) {
+    map.sizes[d] = sizes[d], map.box[d] = box[d];
+    fits = sizes[d] > 0 && sizes[d] <= MOST_SIZE && box[d] > 0 && box[d] <= MOST_BOX && every[d] == 1;
+    if (d == 3) continue;
+    map.strides[d] = strides[d], last += (sizes[d + 1] - 1) * strides[d];
+    fits = fits && strides[d] % 16 == 0 && strides[d] < MOST_STRIDE;
+  }
+  const Block* block = block_of(address);
+  fits = fits && 2 * box[0] <= ROW && box[0] % 8 == 0 && block != nullptr &&
+         block_of(static_cast<const char*>(address) + last - 1) == block;
+  if (!fits) return CUDA_ERROR_INVALID_VALUE;
+  static_assert(sizeof map <= sizeof *to, "");
+  std::memcpy(to, &map, sizeof map);
+  return CUDA_SUCCESS;
+}
 
 namespace dlcore {
 namespace emulator {

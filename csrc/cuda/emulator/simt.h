@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 
 #define __global__ __attribute__((visibility("default")))  // so that a launch can be named
 #define __device__
@@ -36,8 +37,9 @@ struct Here {
 };
 extern Here here;
 
-// Blocks until the others come too: all threads of the block, or the lanes of mask of a warp.
+// Blocks until the others come too: all threads of the block, so many of them, or the lanes of mask of a warp.
 void barrier();
+void barrier(unsigned threads);
 enum class Exchange : int32_t { barrier, shuffle, ballot, together };
 uint64_t exchange(Exchange kind, uint32_t mask, uint64_t value, uint32_t source);
 
@@ -61,6 +63,53 @@ Work load_rows, multiply_fragments;
 void copy_later(void* to, const void* from, int valid);
 void commit_copies();
 void wait_copies(int pending);  // until so many groups, the last ones, are left
+
+// Eight products, twice, of a row of depth 16 with columns (16, 8), cut as tensor cores do.
+void cut_product(const double* a, const double* b, float* c);
+
+// ---- compute capability 9.0 (sm90.cpp)
+typedef uint64_t Barrier;
+void init_barrier(Barrier& barrier, int arrivals);
+void publish_barriers();
+void arrive(Barrier& barrier, int bytes);  // which it expects too
+void wait_barrier(Barrier& barrier, uint32_t parity);
+
+// What the stand-in for the driver makes of a tensor of bf16; see TensorMap.
+struct BoxMap {
+  uint64_t address, sizes[4], strides[3], box[4];
+};
+struct Place {
+  int x, y, z, w;
+};
+void acquire_map(const void* map);
+void copy_box(void* to, const void* map, const Place& place, Barrier& barrier);
+bool land_box(uint64_t which);  // one of those on their way; false: there is none
+
+struct Matrix {
+  uint64_t descriptor;
+  bool down;
+};
+// What a lane gives to a product of a warpgroup, and to a wait for all but so many groups.
+struct Product {
+  unsigned thread;
+  float* c;
+  int blocks;  // of 8 columns
+  Matrix a, b;
+  bool adds;
+};
+struct Wait {
+  unsigned thread;
+  int pending;
+};
+void fence_sums();
+Work issue_product, commit_products, wait_products;
+
+void begin_async(size_t shared_bytes, unsigned threads);
+const char* left_async();  // what a block did not wait for; nullptr: nothing
+
+// Of a thread that is at fault, and of one that waits for something to be so.
+[[noreturn]] void report(const char* fault);
+void wait_until(std::function<bool()> done);
 
 // Runs thread(argument) for every thread of every block, in an order that the schedule decides. Throws
 // std::runtime_error where threads wait for one another forever, leave copies that they have not waited for, or where

@@ -56,6 +56,10 @@ void for_sums(void* const (&lanes)[32], F f) {
 
 }  // namespace
 
+void cut_product(const double* a, const double* b, float* c) {
+  for (int k = 0; k < K; k += BLOCK) cut_sums(a + k, reinterpret_cast<const double (*)[N]>(b) + k, c);
+}
+
 // A phase reads 8 rows of 16 bytes: without conflicts when they lie in different eighths of the 32 banks.
 const char* load_rows(void* const (&lanes)[32]) {
   const char* rows[32];

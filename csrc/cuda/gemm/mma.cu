@@ -6,13 +6,12 @@
 // cut instead of rounding, so the large term and the small ones of a stage are summed from zero, where the large one is
 // nearly exact, and then added to the sums in float. One term, which errs more than cutting does, stays in the cores.
 #include "../arch/sm80.cuh"
-#include "splits.cuh"
 #include "swizzle.h"
-#include "tiles.h"
+#include "terms.cuh"
 
 DLCORE_BEGIN
 
-constexpr int DEPTH = int(STAGE_DEPTH);
+constexpr int DEPTH = int(MMA.stage_depth);
 constexpr int WARPS_DOWN = 2, WARPS_ACROSS = THREADS / WARP / WARPS_DOWN;
 
 // A block. A stage of 128 + 128 rows is 16 KB a part: 4, 3 and 2 of them fit into the 99 KB of sm_86, 89 and 120, and
@@ -21,7 +20,7 @@ constexpr int WARPS_DOWN = 2, WARPS_ACROSS = THREADS / WARP / WARPS_DOWN;
 template <int terms_, int tile>
 struct Config {
   static constexpr int terms = terms_, parts = PARTS_OF_TERMS[terms], stages = 5 - parts;
-  static constexpr int rows = int(TILE_SIZES[tile].rows), cols = int(TILE_SIZES[tile].cols);
+  static constexpr int rows = int(MMA.tiles[tile].rows), cols = int(MMA.tiles[tile].cols);
   static constexpr int warp_rows = rows / WARPS_DOWN, warp_cols = cols / WARPS_ACROSS;
 };
 
@@ -118,8 +117,6 @@ struct Dots {
   }
 };
 
-enum Part { H, M, L };
-
 template <Role role, class C>
 __device__ inline void large_term(Dots<role, C> d) {
   d.load_a(H), d.load_b(H), d.dot();
@@ -180,28 +177,20 @@ __device__ inline void multiply(const Instruction& in, int64_t row, int64_t col,
   wait_copies<0>();
 }
 
-// Rows 8 words further than a line of banks: the four threads of a row of a fragment write 8 words, four rows a line.
-constexpr int SPREAD = int(TILE) + 8;
-
 template <class C>
 union MmaMemory {
   StageParts<C> stages[C::stages];
-  real spread[TILE][SPREAD];
+  SpreadTile spread;
   ChainMemory chain;
 };
 
 // The sums of a warp to their place in a tile of the chain.
 template <class C>
-__device__ inline void spread_sums(const Accumulators<C>& sums, int row, int col, real (&to)[TILE][SPREAD]) {
-  const int down = row + lane_of() / 4, across = col + lane_of() % 4 * 2;
+__device__ inline void spread_sums(const Accumulators<C>& sums, int row, int col, SpreadTile& to) {
   DLCORE_UNROLL(8)
   for (int i = 0; i < C::warp_rows / 16; ++i) {
     DLCORE_UNROLL(8)
-    for (int j = 0; j < C::warp_cols / 8; ++j) {
-      const float (&v)[4] = sums.v[i][j];
-      *reinterpret_cast<float2*>(&to[down + 16 * i][across + 8 * j]) = make_float2(v[0], v[1]);
-      *reinterpret_cast<float2*>(&to[down + 16 * i + 8][across + 8 * j]) = make_float2(v[2], v[3]);
-    }
+    for (int j = 0; j < C::warp_cols / 8; ++j) spread_fragment(sums.v[i][j], row + 16 * i, col + 8 * j, to);
   }
 }
 
@@ -221,9 +210,7 @@ __device__ inline void finish(const Instruction& in, const TermsCut& cut, const 
       spread_sums(sums, row % int(TILE), col % int(TILE), memory.spread);
     }
     __syncthreads();
-    DLCORE_UNROLL(4)
-    for (int r = 0; r < SIDE; ++r) load4(&memory.spread[t.row - t.first_row + r][t.col - t.first_col], SIDE, t.v[r]);
-    finish_tile(in, {cut.splits, cut.split_depth}, place.split, t, memory.chain);
+    finish_spread(in, cut, place.split, memory.spread, t, memory.chain);
   }
 }
 
@@ -240,34 +227,19 @@ __global__ void __launch_bounds__(THREADS, tile == 0 ? 2 : 1) mma_kernel(const I
 #endif
 }
 
-static TermsCut cut_of(const Instruction& in) {
-  const int64_t terms = int64_t(in.numbers[1]);
-  return terms_cut(in.rows, in.cols, depth_of(in), terms, PARTS_OF_TERMS[terms]);
-}
-static Splits splits_of(const TermsCut& c) { return {c.splits, c.split_depth}; }
-
-static int32_t phases(const Instruction& in) { return split_phases(in, splits_of(cut_of(in))); }
-
-static int64_t items(const Instruction& in, int32_t phase) {
-  const TermsCut c = cut_of(in);
-  return phase == 0 ? c.down * c.across * c.splits : later_items(in, splits_of(c), phase);
-}
-
-static int64_t scratch(const Instruction& in) { return split_scratch(in, splits_of(cut_of(in))); }
-
 template <int terms, int tile>
 static void launch_mma(const Launch& l, const TermsCut& c) {
   static_assert(sizeof(MmaMemory<Config<terms, tile>>) <= 99 * 1024, "what a block of sm_86 may have");
   void (*const kernels[])(Instruction, TermsCut) = {
       mma_kernel<Role::nn, terms, tile>, mma_kernel<Role::nt, terms, tile>, mma_kernel<Role::tn, terms, tile>};
-  launch_kernel(kernels[int(role_of(*l.instruction))], l, c.down * c.across * c.splits, THREADS,
-                sizeof(MmaMemory<Config<terms, tile>>), c);
+  launch_kernel(kernels[int(role_of(*l.instruction))], l, blocks_of(c), THREADS, sizeof(MmaMemory<Config<terms, tile>>),
+                c);
 }
 
 static void launch(const Launch& l, int32_t phase) {
-  const TermsCut c = cut_of(*l.instruction);
+  const TermsCut c = cut_of<MMA>(*l.instruction);
   if (phase > 0) return launch_later(l, splits_of(c), phase);
-  switch (int(l.instruction->numbers[1])) {
+  switch (terms_of(*l.instruction)) {
     case 1:
       return c.tile == 2 ? launch_mma<1, 2>(l, c) : c.tile == 1 ? launch_mma<1, 1>(l, c) : launch_mma<1, 0>(l, c);
     case 3:
@@ -277,6 +249,6 @@ static void launch(const Launch& l, int32_t phase) {
   }
 }
 
-extern const Entry mma_product_entry = {{phases, items, scratch, nullptr}, launch};
+extern const Entry mma_product_entry = {{terms_phases<MMA>, terms_items<MMA>, terms_scratch<MMA>, nullptr}, launch};
 
 DLCORE_END

@@ -181,12 +181,19 @@ static const Entry simt_entry = {{phases, items, scratch, nullptr}, launch};
 
 static const Entry& entry_of(const Instruction& in) {
   if (is_library(in)) return library_product_entry;
-  return in.number_count > 1 && in.numbers[1] > 0 ? mma_product_entry : simt_entry;
+  if (in.number_count < 2 || in.numbers[1] == 0) return simt_entry;
+#if DLCORE_CUDA_90a
+  if (in.number_count > 2 && Gemm(int(in.numbers[2])) == Gemm::wgmma) return wgmma_product_entry;
+#endif
+  return mma_product_entry;
 }
 
 extern const Entry product_entry = {{[](const Instruction& in) { return entry_of(in).phases(in); },
                                      [](const Instruction& in, int32_t phase) { return entry_of(in).items(in, phase); },
                                      [](const Instruction& in) { return entry_of(in).scratch(in); }, nullptr},
-                                    [](const Launch& l, int32_t phase) { entry_of(*l.instruction).launch(l, phase); }};
+                                    [](const Launch& l, int32_t phase) { entry_of(*l.instruction).launch(l, phase); },
+                                    [](const Instruction& in, const View* operands, int32_t members) {
+                                      return entry_of(in).maps(in, operands, members);
+                                    }};
 
 DLCORE_END

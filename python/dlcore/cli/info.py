@@ -15,6 +15,7 @@ GEMM = {
     "auto": "simt, until a kernel below has passed its tests on a GPU",
     "simt": "multiply-adds in float32",
     "mma": "6, 3 or 1 bf16 terms by precision on tensor cores of compute capability 8.0 or later, not yet run on a GPU",
+    "wgmma": "the same on those of compute capability 9.0 alone, not yet run on a GPU",
     "cublaslt": "NVIDIA's library in float32 where it is installed (pip install nvidia-cublas), not yet run on a GPU",
 }
 

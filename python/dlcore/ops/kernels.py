@@ -9,7 +9,7 @@ ROLE_NN, ROLE_NT, ROLE_TN = 0, 1, 2  # A B, A B^T, A^T B
 
 
 class Product(Op):
-    """C = A B, A B^T or A^T B; numbers are the role and, after the planner's choice, how many bf16 terms it sums."""
+    """C = A B, A B^T or A^T B; numbers: the role and, as the planner chose, how many bf16 terms and by whom."""
 
     kernel = "product"
     operands = "a b"

@@ -29,15 +29,15 @@ def terms_of(node: Node) -> int:
 def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "auto") -> list[Node]:
     """The list in which every product says how it is made; products in float32 that were asked to be, by kernels of
     dlcore, say nothing."""
-    library = (float(GEMMS.index(gemm)),) if gemm == CUBLASLT else ()
 
     def chosen(node: Node) -> Node:
         if node.op is not Product:
             return node
         role = int(node.numbers[0])
         terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]), gemm)
-        asked = terms == 0 and precision == "float32" and not library
-        return node if asked else replace(node, numbers=(float(role), float(terms), *library))
+        by = [GEMMS.index(gemm)] if (terms and gemm != "auto") or gemm == CUBLASLT else []
+        asked = terms == 0 and precision == "float32" and not by
+        return node if asked else replace(node, numbers=tuple(map(float, (role, terms, *by))))
 
     return [chosen(node) for node in nodes]
 
