@@ -95,8 +95,8 @@ class Bound : public Attachment {
       device.operands = parts_[i].operands.in(memory_);
       device.chain = parts_[i].chain.in(memory_);
       device.numbers = parts_[i].numbers.in(memory_);
-      launches_.push_back({&planned.instruction, device, planned.footprint.members, planned.instruction,
-                           parts_[i].maps.in(memory_)});
+      launches_.push_back(
+          {&planned.instruction, device, planned.footprint.members, planned.instruction, parts_[i].maps.in(memory_)});
       addressed_ |= is_library(planned.instruction);
     }
   }

@@ -197,7 +197,7 @@ static std::vector<float> run_box(void (*kernel)(Instruction), uint64_t schedule
   const TensorMap map = device_tensor_map(int64_t(reinterpret_cast<intptr_t>(memory)), {COUNT, COUNT, 1, 1},
                                           {ROW, BYTES, BYTES}, {COUNT, COUNT, 1, 1});
   box_map = &map;
-  return run_fault(kernel, {nullptr, {}, 1, nullptr}, 128, sizeof(BoxMemory), schedule);
+  return run_fault(kernel, {nullptr, {}, 1, {}, nullptr}, 128, sizeof(BoxMemory), schedule);
 }
 
 std::vector<float> emulate_fault(const std::string& fault, uint64_t schedule) {
@@ -209,7 +209,7 @@ std::vector<float> emulate_fault(const std::string& fault, uint64_t schedule) {
   for (int i = 0; i < COUNT; ++i) numbers[size_t(i)] = float(i);
   View view = {
       0, DType::f32, Layout::row_major, 1, int64_t(reinterpret_cast<intptr_t>(numbers.data())), 0, 1, COUNT, COUNT, 1};
-  Launch launch = {nullptr, {}, 1, nullptr};
+  Launch launch = {nullptr, {}, 1, {}, nullptr};
   launch.device.operands = &view;
   return run_fault(found->second, launch, COUNT, fault == "race" ? sizeof(float) : COUNT * sizeof(float), schedule);
 }
