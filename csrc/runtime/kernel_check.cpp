@@ -52,9 +52,9 @@ void check_product(const Subject& s) {
   CHECK_ARG(terms == 0 || PARTS_OF_TERMS[terms] > 0, s.who, " terms: expected 0, 1, 3 or 6, got ", terms);
   CHECK_ARG(terms == 0 || s.traits.unit != nullptr, s.who, " terms: expected 0, as ", s.traits.name,
             " has no matrix unit, got ", terms);
-  const Gemm gemm = s.instruction.number_count > 2 ? Gemm(s.integer(2, "gemm", length(GEMM_NAMES))) : Gemm::mma;
-  CHECK_ARG(gemm >= Gemm::mma, s.who, " gemm: expected kernels of terms, got '", name_of(gemm), "'");
+  const Gemm gemm = s.instruction.number_count > 2 ? Gemm(s.integer(2, "gemm", length(GEMM_NAMES))) : Gemm::automatic;
   CHECK_ARG(terms == 0 || gemm != Gemm::cublaslt, s.who, " terms: expected 0 for 'cublaslt', got ", terms);
+  CHECK_ARG(terms == 0 || gemm != Gemm::simt, s.who, " gemm: expected kernels of terms, got 'simt'");
   for (int32_t i = 0; i < 2; ++i) check_factor(s, i, terms);
   const Layout layout = s.operand(1).layout;
   const int64_t m = s.instruction.rows, n = s.instruction.cols;
