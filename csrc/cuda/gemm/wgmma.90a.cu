@@ -23,7 +23,6 @@ template <int terms_, int tile>
 struct Config {
   static constexpr int terms = terms_, parts = PARTS_OF_TERMS[terms];
   static constexpr int rows = int(WGMMA.tiles[tile].rows), cols = int(WGMMA.tiles[tile].cols);
-  static constexpr int large_depth = parts == 3 ? DEPTH / 2 : DEPTH;
   static constexpr int stages = RING_BYTES / (2 * parts * (rows + cols) * DEPTH);
   static_assert(rows == GROUPS * GROUP_ROWS && DEPTH == SWIZZLED_ROW, "");
 };
@@ -138,10 +137,11 @@ __device__ inline void add(const Sums<C>& from, Sums<C>& to) {
 // What large terms and small ones add up to, each from zero.
 template <Role role, class C>
 __device__ inline void multiply_stage(const StageParts<C>& stage, Sums<C>& part, Sums<C>& sums) {
+  constexpr int large = C::parts == 3 ? DEPTH / 2 : DEPTH;
   DLCORE_UNROLL(2)
-  for (int k = 0; k < DEPTH; k += C::large_depth) {
+  for (int k = 0; k < DEPTH; k += large) {
     fence_sums();
-    multiply_parts<role>(stage, H, H, false, part, k, k + C::large_depth);
+    multiply_parts<role>(stage, H, H, false, part, k, k + large);
     commit_products();
     wait_products<0>();
     add(part, sums);
