@@ -34,7 +34,7 @@ def record(backend, *instructions, serial=False, block_rows=0, row_bytes=0):
 
 def ticking(backend):
     """Advances counters (arena 0) by one draw."""
-    views = [matrix(0, 1, _core.COUNTERS, "i64"), _core.View(), _core.View(), _core.View()]
+    views = [matrix(0, 1, _core.COUNTERS, "i64"), *[_core.View()] * 4]
     return record(backend, _core.Instruction("tick", 0, 0, views, numbers=(1, 0, 0)))
 
 

@@ -5,7 +5,6 @@
 // Reductions are those of cpu/chain.h, to the bit: rows in order within a chunk, chunks in order.
 #pragma once
 #include "../math/activations.h"
-#include "gemm/parts.cuh"
 #include "stage.cuh"
 
 DLCORE_BEGIN
@@ -97,11 +96,13 @@ __device__ inline void store_parts(const View& out, const Tile& t) {
     real x[SIDE];
     DLCORE_UNROLL(4)
     for (int c = 0; c < SIDE; ++c) x[c] = r == 0 ? t.v[0][c] : r == 1 ? t.v[1][c] : r == 2 ? t.v[2][c] : t.v[3][c];
-    store_part4(at<uint16_t>(out) + (p * out.rows + t.row + r) * pitch + t.col, p, x, t.cols);
+    store_part4(out.dtype, at<uint16_t>(out) + (p * out.rows + t.row + r) * pitch + t.col, p, x, t.cols);
   }
 }
 
-__device__ inline void store_tile(const View& out, const Tile& t) {
+__device__ inline void store_tile(const Stage& s, Tile& t) {
+  const View& out = s.out;
+  if (s.numbers[0] != 0) map(t, [&](real v, int, int) { return stored_as(out.dtype, v); });
   if (out.layout == Layout::parts) return store_parts(out, t);
   real* to = at<real>(out);
   DLCORE_UNROLL(4)
@@ -126,11 +127,12 @@ __device__ inline void run_stage(const Instruction& in, const Stage& s, Tile& t,
     case StageKind::dropout:
       return dropout(s, t);
     case StageKind::scale: {
-      const real factor = real(s.numbers[0]);
+      const real* given = at<const real>(s.a);
+      const real factor = real(s.numbers[0]) * (given ? *given : real(1));
       return map(t, [factor](real v, int, int) { return v * factor; });
     }
     case StageKind::store:
-      return store_tile(s.out, t);
+      return store_tile(s, t);
     case StageKind::sum:
     case StageKind::dot:
     case StageKind::moments:

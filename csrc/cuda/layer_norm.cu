@@ -9,7 +9,7 @@ DLCORE_BEGIN
 
 // f(x) summed along a row by a warp
 template <class F>
-__device__ static real row_sum(const real* x, int64_t cols, F f) {
+__device__ static real row_sum(const Elements& x, int64_t cols, F f) {
   real sum = 0;
   along_row(x, cols, [&](int64_t, real v) { sum += f(v); });
   return warp_sum(sum);
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instructi
   const int64_t row = row_of_warp();
   if (row >= in.rows) return;
   const View *views = in.operands, &mean = views[3], &rstd = views[4];
-  const real* x = at<real>(views[0]) + row * views[0].ld;
+  const Elements x(views[0], row, 0);
   const real cols = real(in.cols), mu = row_sum(x, in.cols, [](real v) { return v; }) / cols;
   const real squares = row_sum(x, in.cols, [mu](real v) { return (v - mu) * (v - mu); });
   if (lane_of() > 0) return;
@@ -92,8 +92,7 @@ __global__ void __launch_bounds__(THREADS) layer_norm_backward_means(const Instr
   const int64_t row = row_of_warp();
   if (row >= in.rows) return;
   const View* views = in.operands;
-  const real* dy = at<real>(views[backward_dy]) + row * views[backward_dy].ld;
-  const real* x = at<real>(views[backward_x]) + row * views[backward_x].ld;
+  const Elements dy(views[backward_dy], row, 0), x(views[backward_x], row, 0);
   const real *gamma = at<real>(views[backward_gamma]), cols = real(in.cols);
   const real mu = at<real>(views[backward_mean])[row * views[backward_mean].ld];
   const real factor = at<real>(views[backward_rstd])[row * views[backward_rstd].ld];

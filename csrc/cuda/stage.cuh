@@ -3,8 +3,8 @@
 // and the reductions over the rows of a tile.
 #pragma once
 #include "../math/philox.h"
+#include "gemm/parts.cuh"
 #include "reduce.cuh"
-#include "rows.cuh"
 
 DLCORE_BEGIN
 
@@ -42,9 +42,8 @@ __device__ inline Tile tile_of(const Instruction& in, int64_t item) {
 
 // x (rows, cols) as the value of the tile
 __device__ inline void load_tile(const View& view, Tile& t) {
-  const real* x = at<const real>(view);
   DLCORE_UNROLL(4)
-  for (int r = 0; r < SIDE; ++r) load4(x + (t.row + r) * view.ld + t.col, r < t.rows ? t.cols : 0, t.v[r]);
+  for (int r = 0; r < SIDE; ++r) load4(Elements(view, t.row + r, t.col), r < t.rows ? t.cols : 0, t.v[r]);
 }
 
 // A (1, cols) view under the thread.
@@ -59,11 +58,10 @@ struct Columns {
 
 // The operand of a stage under the tile, as its scale and shift make it.
 __device__ inline void load_operand(const Stage& s, const Tile& t, Square& x) {
-  const real* from = at<const real>(s.operand) + t.row * s.operand.ld + t.col;
   const Columns scale(s.operand_scale, t), shift(s.operand_shift, t);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
-    load4(from + r * s.operand.ld, r < t.rows ? t.cols : 0, x[r]);
+    load4(Elements(s.operand, t.row + r, t.col), r < t.rows ? t.cols : 0, x[r]);
     DLCORE_UNROLL(4)
     for (int c = 0; c < SIDE; ++c) {
       if (scale.given && shift.given) {
