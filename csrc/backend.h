@@ -73,8 +73,8 @@ struct Stage {
 // How products are made, where the real is f32: float32 errs no more than multiply-adds in f32, bf16x3 by at most 1e-5
 // and bf16 by 4e-3 of the result's norm, on normal data.
 enum class Precision : int32_t { float32, bf16x3, bf16 };
-// A product of so many terms sums products of bf16 parts of its operands, of one term of f16 parts too; 0: multiply-adds
-// of the real type. The parts of an operand, by terms; 0: no such product.
+// A product of so many terms sums products of bf16 parts of its operands, of one term of f16 parts too; 0:
+// multiply-adds of the real type. The parts of an operand, by terms; 0: no such product.
 constexpr int32_t PARTS_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
 
 // Whose kernels make products on a GPU: simt, multiply-adds; mma, bf16 terms on tensor cores (mma.sync), for GPUs of
@@ -106,9 +106,11 @@ enum class Kernel : int32_t {
                // dprediction
   grad_scale,  // [metrics, gradients?, out f64 (1, 2), loss_scale!?] numbers [max_norm, ScalingNumbers]: out = {scale,
                // gradient norm}
-  update,      // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters, loss_scale?] numbers: see UpdateNumbers
-  tick,        // [counters!, metrics!?, grad_scale?, results!?, loss_scale?] numbers [draws, updates, rows]: see Counter
-  softmax,     // [x]; chain: softmax of each row of x
+  update,      // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters, loss_scale?, copies>?] numbers: see UpdateNumbers
+               //   copies (1, parts * size of w), on GPUs: of a segment of whole rows of 8, at parts * its offset, the
+               //   parts of the new weights
+  tick,     // [counters!, metrics!?, grad_scale?, results!?, loss_scale?] numbers [draws, updates, rows]: see Counter
+  softmax,  // [x]; chain: softmax of each row of x
   count
 };
 

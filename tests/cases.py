@@ -117,7 +117,7 @@ def update(x, m, n):
     hyper = x.rng.uniform(0.1, 0.9, size=(3, 2 * _core.HYPER))
     half = m * n // 2
     numbers = (x.rules["adam"][0], 0.7, 1, 2, 2, 0, half, 0, 1, half, m * n - half, 1, 0)
-    return Case("update", [*arrays, np.array([[0.3, 1.0]]), hyper, counters(updates=2), None], 0, 0, numbers)
+    return Case("update", [*arrays, np.array([[0.3, 1.0]]), hyper, counters(updates=2), None, None], 0, 0, numbers)
 
 
 def tick(x, m, n):

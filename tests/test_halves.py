@@ -7,7 +7,7 @@ import pytest
 import dlcore as dl
 from checks import rng, shapes
 from dlcore import _core, ops
-from instructions import Operand, activation, assert_same_bits, pointwise, room_for_parts, run_kernel, stage
+from instructions import Operand, activation, assert_same_bits, room_for_parts, run_kernel, stage
 from test_mma import ROWS, WIDTH, layers, trained
 from test_terms import NORM, nearest_bf16
 
@@ -68,51 +68,65 @@ def test_stored_values_are_the_nearest(core, half):
     np.testing.assert_array_equal(on, got)
 
 
+def through_chain(core, x, y, z, a, b):
+    """The value of a chain that reads all three, and its reductions."""
+    rows, cols = x.parts_of if isinstance(x, Operand) else x.shape
+    result, outs = np.empty((rows, cols), np.float32), [np.empty((1, cols), np.float32) for _ in range(4)]
+    chain = [
+        stage("add", operand=y),
+        activation(core, "gelu", kind="activate_grad", operand=z, operand_scale=a),
+        stage("affine2", operand=y, a=a, b=b, c=a),
+        stage("sum", out=outs[0]),
+        stage("dot", operand=z, operand_scale=a, operand_shift=b, out=outs[1]),
+        stage("moments", out=outs[2], out2=outs[3]),
+        stage("store", out=result),
+    ]
+    run_kernel(core, "pointwise", [x], rows, cols, chain)
+    return [result, *outs]
+
+
 def test_a_chain_reads_what_it_would_read_in_float32(core, half):
     for rows, cols in SHAPES:
-        x, y, z = (rounded(v, half) for v in rng(1).normal(size=(3, rows, cols)).astype(np.float32))
+        reals = [rounded(v, half) for v in rng(1).normal(size=(3, rows, cols)).astype(np.float32)]
         a, b = rng(2).normal(size=(2, 1, cols)).astype(np.float32)
-
-        def made(x, y, z):
-            outs = [np.empty((1, cols), np.float32) for _ in range(4)]
-            chain = [
-                stage("add", operand=y), activation(core, "gelu", kind="activate_grad", operand=z, operand_scale=a),
-                stage("affine2", operand=y, a=a, b=b, c=a), stage("sum", out=outs[0]),
-                stage("dot", operand=z, operand_scale=a, operand_shift=b, out=outs[1]),
-                stage("moments", out=outs[2], out2=outs[3]), stage("store", out=(result := np.empty((rows, cols), np.float32))),
-            ]  # fmt: skip
-            run_kernel(core, "pointwise", [x], rows, cols, chain)
-            return [result, *outs]
-
-        for got, want in zip(made(*(held(v, half) for v in (x, y, z))), made(x, y, z), strict=True):
+        halves = [held(v, half) for v in reals]
+        for got, want in zip(through_chain(core, *halves, a, b), through_chain(core, *reals, a, b), strict=True):
             assert_same_bits(got, want)
+
+
+def reduced(core, x, *first):
+    """Sums and moments of x behind the first stages."""
+    outs = [np.empty((1, x.shape[1]), np.float32) for _ in range(3)]
+    chain = [*first, stage("sum", out=outs[0]), stage("moments", out=outs[1], out2=outs[2])]
+    run_kernel(core, "pointwise", [x], *x.shape, chain)
+    return outs
 
 
 def test_reductions_behind_a_store_take_what_it_stores(core, half):
     for rows, cols in SHAPES:
         x = rng(3).normal(size=(rows, cols)).astype(np.float32)
-        outs, wants = ([np.empty((1, cols), np.float32) for _ in range(3)] for _ in range(2))
-        tail = lambda outs: [stage("sum", out=outs[0]), stage("moments", out=outs[1], out2=outs[2])]  # noqa: E731
-        run_kernel(core, "pointwise", [x], rows, cols, [stage("store", out=room(rows, cols, half), numbers=[1]), *tail(outs)])
-        run_kernel(core, "pointwise", [rounded(x, half)], rows, cols, tail(wants))
-        for got, want in zip(outs, wants, strict=True):
+        store = stage("store", out=room(rows, cols, half), numbers=[1])
+        for got, want in zip(reduced(core, x, store), reduced(core, rounded(x, half)), strict=True):
             assert_same_bits(got, want)
+
+
+def through_layer_norm(core, x, dy, gamma, beta):
+    rows, cols = x.parts_of if isinstance(x, Operand) else x.shape
+    y, dx = np.empty((2, rows, cols), np.float32)
+    mean, rstd, dgamma, dbeta = (np.empty(shape, np.float32) for shape in [(rows, 1)] * 2 + [(1, cols)] * 2)
+    run_kernel(core, "layer_norm", [x, gamma, beta, mean, rstd], rows, cols, [stage("store", out=y)], [1e-5])
+    operands = [dy, x, gamma, mean, rstd, dgamma, dbeta]
+    run_kernel(core, "layer_norm_backward", operands, rows, cols, [stage("store", out=dx)])
+    return y, dx, mean, rstd, dgamma, dbeta
 
 
 def test_layer_norm_reads_what_it_would_read_in_float32(core, half):
     for rows, cols in SHAPES:
-        x, dy = (rounded(v, half) for v in rng(4).normal(size=(2, rows, cols)).astype(np.float32))
-        gamma, beta = rng(5).normal(size=(2, 1, cols)).astype(np.float32)
-
-        def made(x, dy):
-            y, dx = np.empty((2, rows, cols), np.float32)
-            mean, rstd, dgamma, dbeta = (np.empty(s, np.float32) for s in [(rows, 1)] * 2 + [(1, cols)] * 2)
-            run_kernel(core, "layer_norm", [x, gamma, beta, mean, rstd], rows, cols, [stage("store", out=y)], [1e-5])
-            operands = [dy, x, gamma, mean, rstd, dgamma, dbeta]
-            run_kernel(core, "layer_norm_backward", operands, rows, cols, [stage("store", out=dx)])
-            return y, dx, mean, rstd, dgamma, dbeta
-
-        for got, want in zip(made(held(x, half), held(dy, half)), made(x, dy), strict=True):
+        reals = [rounded(v, half) for v in rng(4).normal(size=(2, rows, cols)).astype(np.float32)]
+        columns = rng(5).normal(size=(2, 1, cols)).astype(np.float32)
+        halves = [held(v, half) for v in reals]
+        found = (through_layer_norm(core, *given, *columns) for given in (halves, reals))
+        for got, want in zip(*found, strict=True):
             assert_same_bits(got, want)
 
 

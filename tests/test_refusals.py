@@ -49,9 +49,8 @@ def gather(data=None, order=ABSENT, rows=4, count=None, **more):
 
 def update(segments=((0, 10, 0, 1),), rule=0, groups=1, count=None, states=(ABSENT, ABSENT), size=10, **more):
     flat = view(0, 1, size)
-    views = [
-        flat, changed(flat, arena=1), *states, view(4, 1, 2, "f64"), view(5, 3, groups * _core.HYPER, "f64"), counting(), ABSENT,
-    ]  # fmt: skip
+    tables = [view(4, 1, 2, "f64"), view(5, 3, groups * _core.HYPER, "f64"), counting(), ABSENT, ABSENT]
+    views = [flat, changed(flat, arena=1), *states, *tables]
     numbers = [rule, 0, 0, groups, len(segments) if count is None else count, *(n for s in segments for n in s)]
     return _core.Instruction("update", 0, 0, views, numbers=numbers, **more)
 

@@ -53,7 +53,7 @@ def states(backend, rule, size, real):
 
 
 def run_update(backend, w, g, arrays, scale, hyper, update, numbers):
-    run_kernel(backend, "update", [w, g, *arrays, np.array([[scale, 0.0]]), hyper, counters(updates=update), None], 0, 0,
+    run_kernel(backend, "update", [w, g, *arrays, np.array([[scale, 0.0]]), hyper, counters(updates=update), None, None], 0, 0,
                numbers=numbers)  # fmt: skip
 
 

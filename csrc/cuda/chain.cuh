@@ -100,9 +100,18 @@ __device__ inline void store_parts(const View& out, const Tile& t) {
   }
 }
 
+// v as one part holds it
+__device__ inline void round_as(DType type, Tile& t) {
+  if (type == DType::f16) {
+    map(t, [](real v, int, int) { return from_f16(to_f16(v)); });
+  } else {
+    map(t, [](real v, int, int) { return round_bf16(v); });
+  }
+}
+
 __device__ inline void store_tile(const Stage& s, Tile& t) {
   const View& out = s.out;
-  if (s.numbers[0] != 0) map(t, [&](real v, int, int) { return stored_as(out.dtype, v); });
+  if (s.numbers[0] != 0) round_as(out.dtype, t);
   if (out.layout == Layout::parts) return store_parts(out, t);
   real* to = at<real>(out);
   DLCORE_UNROLL(4)

@@ -3,7 +3,7 @@
 // All are bound by memory: update reads and writes each array once, whatever decay, penalties and clipping it applies.
 // Work is cut into blocks of fixed size inside segments; the norm is merged in block order.
 #include "../math/update_rules.h"
-#include "rows.cuh"
+#include "gemm/parts.cuh"
 
 DLCORE_BEGIN
 
@@ -81,9 +81,19 @@ static void launch_scale(const Launch& l, int32_t phase) {
   launch_kernel(sum_squares, l, blocks, THREADS, sizeof(double[ROW_WARPS]));
 }
 
-// ---- update: [w!, g!, s1!?, s2!?, grad_scale, hyper, counters, loss_scale?]
+// ---- update: [w!, g!, s1!?, s2!?, grad_scale, hyper, counters, loss_scale?, copies>?]
 
-enum { update_w, update_g, update_s1, update_s2, update_scale, update_hyper, update_counters, update_state };
+enum {
+  update_w,
+  update_g,
+  update_s1,
+  update_s2,
+  update_scale,
+  update_hyper,
+  update_counters,
+  update_state,
+  update_copies
+};
 
 static const int64_t UPDATE_BLOCK = 4 * THREADS;  // elements
 
@@ -127,9 +137,22 @@ __device__ static real penalized(real w, real g, const Step& step) {
   return g + (w > 0 ? step.l1 : w < 0 ? -step.l1 : real(0));
 }
 
+// The parts of four weights of a segment, its parts behind one another; segments that are not whole rows of 8 have
+// none.
+__device__ static void copy_four(const Instruction& in, const double* segment, int64_t offset, const real (&w)[4]) {
+  const View& copies = in.operands[update_copies];
+  const int64_t first = int64_t(segment[segment_offset]), size = int64_t(segment[segment_size]);
+  if (copies.arena < 0 || first % PART_ALIGN != 0 || size % PART_ALIGN != 0) return;
+  const int parts = int(copies.cols / in.operands[update_w].cols);
+  uint16_t* to = at<uint16_t>(copies) + first * parts + (offset - first);
+  DLCORE_UNROLL(1)
+  for (int p = 0; p < parts; ++p) store_part4(copies.dtype, to + p * size, p, w, 4);
+}
+
 // Four elements from `offset` on, the first n of them.
 template <class Rule>
-__device__ static void update_four(const Instruction& in, const Step& step, int64_t offset, int n) {
+__device__ static void update_four(const Instruction& in, const double* segment, const Step& step, int64_t offset,
+                                   int n) {
   const View* views = in.operands;
   real *ws = at<real>(views[update_w]) + offset, *gs = at<real>(views[update_g]) + offset;
   real w[4], g[4], s1[4] = {}, s2[4] = {};
@@ -143,6 +166,7 @@ __device__ static void update_four(const Instruction& in, const Step& step, int6
     g[i] = 0;
   }
   store4_global(ws, w, n);
+  copy_four(in, segment, offset, w);
   if (Rule::states > 0) store4_global(at<real>(views[update_s1]) + offset, s1, n);
   if (Rule::states > 1) store4_global(at<real>(views[update_s2]) + offset, s2, n);
   if (step.clear) store4_global(gs, g, n);
@@ -182,7 +206,7 @@ __global__ void __launch_bounds__(THREADS) update_kernel(const Instruction in) {
   switch (Rule(int(in.numbers[update_rule]))) {
 #define DLCORE_CASE(name) \
   case rule_##name:       \
-    return update_four<rules::name>(in, step, offset, n);
+    return update_four<rules::name>(in, segment, step, offset, n);
     DLCORE_RULES(DLCORE_CASE)
 #undef DLCORE_CASE
   }

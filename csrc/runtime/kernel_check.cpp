@@ -112,9 +112,24 @@ void check_segment(const Subject& s, int64_t segment, int64_t elements, int64_t 
   s.integer(first + segment_group, "segment group", groups);
 }
 
+// One to three parts of all weights, each segment's beginning at a multiple of 16 bytes.
+void check_copies(const Subject& s, const View& copies, int64_t elements) {
+  if (copies.arena < 0) return;
+  CHECK_ARG(s.traits.unit_layout == Layout::parts, s.who, " copies: expected none, as ", s.traits.name,
+            " reads no parts, got a view");
+  const int64_t parts = copies.cols / elements;
+  CHECK_ARG(copies.dtype == DType::bf16 || (copies.dtype == DType::f16 && parts == 1), s.who,
+            " copies: expected bf16, or one part of f16, got ", name_of(copies.dtype));
+  CHECK_ARG(parts >= 1 && parts <= 3 && copies.cols % elements == 0, s.who, " copies: expected 1 to 3 times ", elements,
+            " columns, got ", copies.cols);
+  CHECK_ARG(copies.offset % (2 * PART_ALIGN) == 0 && copies.member_stride % (2 * PART_ALIGN) == 0, s.who,
+            " copies: expected to begin at a multiple of ", 2 * PART_ALIGN, " bytes, got ", copies.offset);
+}
+
 void check_update(const Subject& s) {
-  enum { w, g, s1, s2, grad_scale, hyper, counters, loss_scale };
+  enum { w, g, s1, s2, grad_scale, hyper, counters, loss_scale, copies };
   check_loss_scale(s.operand(loss_scale), s.traits, s.who + " loss_scale");
+  check_copies(s, s.operand(copies), s.operand(w).cols);
   const Formula& rule = s.traits.rules[s.integer(update_rule, "rule", s.traits.rule_count)];
   const int64_t groups = s.integer(update_groups, "groups", FIELD_LIMIT);
   const int64_t segments = s.integer(update_segments, "segments", FIELD_LIMIT);

@@ -65,17 +65,15 @@ bool may_lie(const OperandSpec& spec, Layout layout) {
 }
 
 bool of_bf16(const View& view) { return view.layout == Layout::planes || view.layout == Layout::parts; }
-bool of_f16(const View& view) {
-  return view.layout == Layout::parts && view.ld == 1 && view.dtype == DType::f16;
-}
+bool of_f16(const View& view) { return view.layout == Layout::parts && view.ld == 1 && view.dtype == DType::f16; }
 
 void check_type(const std::string& who, const OperandSpec& spec, const View& view, DType real) {
   CHECK_ARG(view.arena < ARENA_LIMIT, who, ": expected an arena below ", ARENA_LIMIT, ", got ", view.arena);
   CHECK_ARG(view.dtype >= DType(0) && view.dtype <= DType::i64, who, ": expected a dtype, got number ",
             int32_t(view.dtype));
   const bool bf16 = may_lie(spec, view.layout) && of_bf16(view);
-  CHECK_ARG(bf16 ? view.dtype == DType::bf16 || of_f16(view) : matches(spec.element, view.dtype, real), who, ": expected ",
-            bf16 ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
+  CHECK_ARG(bf16 ? view.dtype == DType::bf16 || of_f16(view) : matches(spec.element, view.dtype, real), who,
+            ": expected ", bf16 ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
 }
 
 void check_shape(const std::string& who, const OperandSpec& spec, const View& view, const Instruction& instruction) {

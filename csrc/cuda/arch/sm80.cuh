@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tensor-core kernels use of compute capability 8.0: asynchronous copies into shared memory, matrices of 8 rows of
-// 16 bytes loaded by a warp, and products of 16 x 8 x 16 bf16 or f16 summed in float. Older GPUs have neither the copies nor
-// bf16: the backend refuses such kernels there, and their bodies are empty.
+// 16 bytes loaded by a warp, and products of 16 x 8 x 16 bf16 or f16 summed in float. Older GPUs have neither the
+// copies nor bf16: the backend refuses such kernels there, and their bodies are empty.
 #pragma once
 #include "../launch.cuh"
 #ifdef DLCORE_EMULATOR

@@ -10,10 +10,35 @@ DLCORE_BEGIN
 
 DLCORE_HD int64_t pitch_of(const View& parts) { return round_up(parts.cols, PART_ALIGN); }
 
-// x as one part holds it, and its bits.
-__device__ inline real stored_as(DType type, real x) { return type == DType::f16 ? real(half_of(x)) : round_bf16(x); }
-__device__ inline uint32_t bits_as(DType type, real x) {
-  return type == DType::f16 ? half_of(x).bits : uint32_t(bits(x)) >> 16;
+// Between float and f16, by instructions where there are any.
+__device__ inline uint32_t to_f16(real x) {
+#ifdef DLCORE_EMULATOR
+  return half_of(x).bits;
+#else
+  uint16_t half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
+  return half;
+#endif
+}
+__device__ inline real from_f16(uint32_t half) {
+#ifdef DLCORE_EMULATOR
+  return Half16{uint16_t(half)};
+#else
+  real x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(uint16_t(half)));
+  return x;
+#endif
+}
+
+// Four neighbours of one part; from: a multiple of 8 bytes.
+__device__ inline void load_part4(DType type, const uint16_t* from, int n, real (&x)[4]) {
+  const float2 q = n > 0 ? *reinterpret_cast<const float2*>(from) : make_float2(0, 0);
+  DLCORE_UNROLL(4)
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t pair = uint32_t(bits(i < 2 ? q.x : q.y));
+    x[i] = type == DType::f16 ? from_f16(i % 2 ? pair >> 16 : pair & 0xffff)
+                              : float_of_bits(i % 2 ? pair & 0xffff0000 : pair << 16);
+  }
 }
 
 // A row of a matrix from a column on: reals, or one part.
@@ -33,12 +58,7 @@ struct Elements {
 // The first n <= 4 elements; the others read as 0.
 __device__ inline void load4(const Elements& p, int n, real (&x)[4]) {
   if (p.type == DType::f32) return load4(reinterpret_cast<const real*>(p.from), n, x);
-  const float2 q = n > 0 ? *reinterpret_cast<const float2*>(p.from) : make_float2(0, 0);
-  DLCORE_UNROLL(4)
-  for (int i = 0; i < 4; ++i) {
-    const uint16_t half = uint16_t(uint32_t(bits(i < 2 ? q.x : q.y)) >> (i % 2 * 16));
-    x[i] = p.type == DType::f16 ? float(Half16{half}) : float(Brain16{half});
-  }
+  load_part4(p.type, reinterpret_cast<const uint16_t*>(p.from), n, x);
 }
 
 // Part p of x.
@@ -55,7 +75,7 @@ __device__ inline void store_part4(DType type, uint16_t* to, int p, const real (
   DLCORE_UNROLL(4)
   for (int i = 0; i < 4; ++i) {
     const real given = i < n ? x[i] : real(0);
-    h[i] = bits_as(type, type == DType::f16 ? given : part_of(given, p));
+    h[i] = type == DType::f16 ? to_f16(given) : uint32_t(bits(part_of(given, p))) >> 16;
   }
   *reinterpret_cast<float2*>(to) =
       make_float2(from_bits<real>(integer(h[0] | h[1] << 16)), from_bits<real>(integer(h[2] | h[3] << 16)));

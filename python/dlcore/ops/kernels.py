@@ -123,7 +123,7 @@ class Update(Op):
     """One optimizer step over the flat arena."""
 
     kernel = "update"
-    operands = "w! g! s1!? s2!? grad_scale hyper counters loss_scale?"
+    operands = "w! g! s1!? s2!? grad_scale hyper counters loss_scale? copies>?"
     rowwise = False
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..graph import Trace, Value, substitute
+from .copies import keep_copies
 from .fuse import fuse as fuse_chains
 from .fuse import unfused
 from .plan import Plan, Segment
@@ -38,5 +39,5 @@ def finish(
     """
     nodes = choose_terms(substitute(trace.nodes, targets or {}), backend, precision, gemm)
     nodes = choose_storage(nodes, backend, precision)
-    nodes = (fuse_chains if fuse else unfused)(nodes, partial(layout_of, backend, precision))
+    nodes = keep_copies((fuse_chains if fuse else unfused)(nodes, partial(layout_of, backend, precision)))
     return Plan(backend, nodes, segments, precision=precision, gemm=gemm, record=record, replay=replay)

@@ -187,8 +187,9 @@ def _pack(nodes: list[Node], layout) -> list[Node]:
             role = int(node.numbers[0])
             wanted = layout(role, terms_of(node), *product_shape(role, node.operands["a"], node.operands["b"]))
             if wanted[0] == "parts":
-                made = {n: v if v.layout == "parts" else _packed(out, packs, node, n, *wanted) for n, v in node.operands.items()}
-                node = replace(node, operands=made)
+                unpacked = [name for name, v in node.operands.items() if v.layout != "parts"]
+                made = {name: _packed(out, packs, node, name, *wanted) for name in unpacked}
+                node = replace(node, operands={**node.operands, **made})
             elif wanted[0] != "row_major":
                 b = _packed(out, packs, node, "b", *wanted, transposed=role == ROLE_NT)
                 role = ROLE_NN if role == ROLE_NT else role

@@ -12,7 +12,6 @@ from ..backend import terms as terms_from
 from ..graph import Node, Value
 from ..ops import ROLE_NN, ROLE_NT, Product
 
-
 HALVES = {"bf16": "bf16", "float16": "f16"}  # by precision: of values between kernels where both operands come in parts
 
 

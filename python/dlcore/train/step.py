@@ -13,7 +13,6 @@ from ..optim.tables import hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
 from . import inputs
 
-
 # Of the loss under float16, as torch.amp.GradScaler has them.
 INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000
 
@@ -29,6 +28,8 @@ class Training:
         rule_states = net.backend.rules[optimizer.rule][1]
         names = ["gradients", *(f"optimizer{i + 1}" for i in range(rule_states))]
         self._memories = {name: backends.Memory(net.backend, name, elements, net.dtype) for name in names}
+        if terms := backends.terms(net.backend, net.precision, 1, 1, 1, net.gemm) * (net.backend.unit_layout == "parts"):
+            self._memories["copies"] = backends.Memory(net.backend, "copies", elements * _core.PARTS[terms], "uint16")
         if net.precision == "float16":
             self._memories["loss_scale"] = backends.Memory(net.backend, "loss_scale", _core.LOSS_SCALE, net.dtype)
             self._memories["loss_scale"].array[_core.LOSS_SCALE_INDEX["value"]] = INIT_SCALE
@@ -47,7 +48,7 @@ class Training:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The optimizer's state, and that of the loss scale."""
-        return {name: m.array for name, m in self._memories.items() if name != "gradients"}
+        return {name: m.array for name, m in self._memories.items() if name not in ("gradients", "copies")}
 
     def memories(self):
         """All that lives beside the parameters on the net's device."""
@@ -61,8 +62,8 @@ class Training:
             (s.offset, s.size, 0, float(p.decay or o.decay_all)) for p, s in self.net.store.trained() if not p.frozen
         )
         return UpdateSpec(
-            o.rule, self.net.backend.rules[o.rule][1], self.net.store.trained_elements, segments, o.clip_norm or 0.0, o.clip_value or 0.0,
-            self.accumulate > 1, table_rows=table_rows,
+            o.rule, self.net.backend.rules[o.rule][1], self.net.store.trained_elements, segments, o.clip_norm or 0.0,
+            o.clip_value or 0.0, self.accumulate > 1, table_rows=table_rows,
             scaling=(float(rows), GROWTH_FACTOR, BACKOFF_FACTOR, float(GROWTH_INTERVAL)) if scaled else (),
         )  # fmt: skip
 
