@@ -43,9 +43,10 @@ __device__ inline Tile tile_of(const Instruction& in, int64_t item) {
 // x (rows, cols), of reals or in one part, under the tile
 __device__ inline void load_square(const View& view, const Tile& t, Square& x) {
   if (view.layout == Layout::parts) {
-    const uint16_t* from = at<const uint16_t>(view) + t.row * pitch_of(view) + t.col;
+    const int64_t pitch = pitch_of(view);
+    const uint16_t* from = at<const uint16_t>(view) + t.row * pitch + t.col;
     DLCORE_UNROLL(4)
-    for (int r = 0; r < SIDE; ++r) load_part4(view.dtype, from + r * pitch_of(view), r < t.rows ? t.cols : 0, x[r]);
+    for (int r = 0; r < SIDE; ++r) load_part4(view.dtype, from + r * pitch, r < t.rows ? t.cols : 0, x[r]);
     return;
   }
   const real* from = at<const real>(view) + t.row * view.ld + t.col;

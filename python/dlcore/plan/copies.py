@@ -15,7 +15,7 @@ PART = "weights"  # of a plan, before the first step of a run
 def keep_copies(nodes: list[Node]) -> list[Node]:
     """The list whose packs of weights, if an update can write them, are no longer part of a step."""
     update = next((node for node in nodes if node.op is Update), None)
-    packs = [node for node in nodes if node.op is Pack and _may_keep(node.operands)]
+    packs = [node for node in nodes if node.op is Pack and not node.chain and _may_keep(node.operands)]
     if update is None or not packs:
         return nodes
     packed = packs[0].operands["packed"]

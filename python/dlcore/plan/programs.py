@@ -184,12 +184,7 @@ def _append_update(trace: Trace, spec: UpdateSpec, loss_scale: Value | None) -> 
         numbers=(spec.clip_value, spec.accumulate, spec.groups, len(spec.segments), *sum(spec.segments, ())),
     )  # fmt: skip
     trace.append(
-        ops.Tick,
-        counters=counters,
-        metrics=metrics,
-        grad_scale=scale,
-        results=results,
-        loss_scale=loss_scale,
+        ops.Tick, counters=counters, metrics=metrics, grad_scale=scale, results=results, loss_scale=loss_scale,
         numbers=(0, 1, 0),
-    )
+    )  # fmt: skip
     trace.section = "gradients"
