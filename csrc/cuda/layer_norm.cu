@@ -128,26 +128,27 @@ __device__ static void add_parameter_grads(const Instruction& in, const Tile& t,
   chunk_grad(in, chunk, 1)[column] = column_total(memory.v, rows, [](real sum, real dy, int) { return sum + dy; });
 }
 
-__global__ void __launch_bounds__(THREADS, BLOCKS) layer_norm_backward_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) layer_norm_backward_kernel(const Instruction in) {
   ChainMemory& memory = shared_memory<ChainMemory>();
-  Tile t = tile_of(in, blockIdx.x), x = t;
-  const Columns gamma(in.operands[backward_gamma], t);
+  Tile t = tile_of(in, blockIdx.x);
+  Square x;
   load_tile(in.operands[backward_dy], t);
-  load_tile(in.operands[backward_x], x);
+  load_square(in.operands[backward_x], t, x);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
     const BackwardRow row = backward_row(in, min(t.row + r, in.rows - 1));
     DLCORE_UNROLL(4)
-    for (int c = 0; c < SIDE; ++c) x.v[r][c] = (x.v[r][c] - row.mean) * row.rstd;
+    for (int c = 0; c < SIDE; ++c) x[r][c] = (x[r][c] - row.mean) * row.rstd;
   }
-  if (has_parameter_grads(in)) add_parameter_grads(in, t, x.v, memory);
+  if (has_parameter_grads(in)) add_parameter_grads(in, t, x, memory);
+  const Columns gamma(in.operands[backward_gamma], t);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
     const BackwardRow row = backward_row(in, min(t.row + r, in.rows - 1));
     DLCORE_UNROLL(4)
     for (int c = 0; c < SIDE; ++c) {
       const real g = gamma.given ? t.v[r][c] * gamma.x[c] : t.v[r][c];
-      t.v[r][c] = row_norm_grad(g, x.v[r][c], row.rstd, row.mean_g, row.mean_g_xhat);
+      t.v[r][c] = row_norm_grad(g, x[r][c], row.rstd, row.mean_g, row.mean_g_xhat);
     }
   }
   run_chain(in, t, memory);
