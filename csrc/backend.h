@@ -28,7 +28,7 @@ enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u6
 // pair; absent elements are zero.
 // parts:     a matrix as the sum of ld bf16 parts, each row major: [ld][rows][cols rounded up to PART_ALIGN], zeros
 // behind the last column. Either operand of a product, in every role; begins at a multiple of 16 bytes, as each row
-// does.
+// does. One part, of bf16 or f16, may also stand for a value that is read and stored in 16 bits.
 enum class Layout : int32_t { row_major, strips, planes, parts };
 constexpr int64_t PLANE_STEP = 32, PART_ALIGN = 8;
 
@@ -51,8 +51,8 @@ enum class StageKind : int32_t {
   activate,       // v = f(v)
   activate_grad,  // v = v * f'(operand)     numbers[3] != 0: operand is f's output, else its input
   dropout,        // v = kept ? v / keep : 0 numbers[0] = drop probability; a = counters
-  scale,          // v = v * numbers[0]
-  store,          // out = v, or its parts
+  scale,          // v = v * numbers[0]; on GPUs times the first element of a where it is given
+  store,          // out = v, or its parts; numbers[0] != 0: v goes on as the one part that is stored
   sum,            // out (1, cols) = sum over rows of v
   dot,            // out (1, cols) = sum over rows of v * operand
   moments         // out (1, cols) = mean over rows, out2 (1, cols) = sum of squared deviations
@@ -73,8 +73,8 @@ struct Stage {
 // How products are made, where the real is f32: float32 errs no more than multiply-adds in f32, bf16x3 by at most 1e-5
 // and bf16 by 4e-3 of the result's norm, on normal data.
 enum class Precision : int32_t { float32, bf16x3, bf16 };
-// A product of so many terms sums products of bf16 parts of its operands; 0: multiply-adds of the real type. The parts
-// of an operand, by terms; 0: no such product.
+// A product of so many terms sums products of bf16 parts of its operands, of one term of f16 parts too; 0:
+// multiply-adds of the real type. The parts of an operand, by terms; 0: no such product.
 constexpr int32_t PARTS_OF_TERMS[] = {0, 1, 0, 2, 0, 0, 3};
 
 // Whose kernels make products on a GPU: simt, multiply-adds; mma, bf16 terms on tensor cores (mma.sync), for GPUs of
@@ -105,17 +105,26 @@ enum class Kernel : int32_t {
                           //   target i32 (rows, 1) or real (rows, classes)
   loss,        // [prediction, target (rows, cols), weight?, metrics!] numbers [function, gradient, c0, c1]; chain:
                // dprediction
-  grad_scale,  // [metrics, gradients?, out f64 (1, 2)] numbers [max_norm]: out = {scale, gradient norm}
-  update,      // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters] numbers: see UpdateNumbers
-  tick,        // [counters!, metrics!?, grad_scale?, results!?] numbers [draws, updates, rows]: see Counter
-  softmax,     // [x]; chain: softmax of each row of x
+  grad_scale,  // [metrics, gradients?, out f64 (1, 2), loss_scale!?] numbers [max_norm, ScalingNumbers]: out = {scale,
+               // gradient norm}
+  update,      // [w!, g!, s1!?, s2!?, grad_scale, hyper, counters, loss_scale?, copies>?] numbers: see UpdateNumbers
+               //   copies (1, parts * size of w), on GPUs: of a segment of whole rows of 8, at parts * its offset, the
+               //   parts of the new weights
+  tick,     // [counters!, metrics!?, grad_scale?, results!?, loss_scale?] numbers [draws, updates, rows]: see Counter
+  softmax,  // [x]; chain: softmax of each row of x
   count
 };
 
 // metrics: f64 (1, METRICS), summed over the batches since the last tick with results
 enum Metric { metric_loss, metric_weight, metric_correct, metric_rows, METRICS = 4 };
-// counters: i64 (1, COUNTERS). draws keys the random masks, updates indexes hyper and results, position the order.
-enum Counter { counter_draws, counter_updates, counter_position, counter_seed, COUNTERS = 8 };
+// counters: i64 (1, COUNTERS). draws keys the random masks, updates indexes hyper, with skipped results, position the
+// order.
+enum Counter { counter_draws, counter_updates, counter_position, counter_seed, counter_skipped, COUNTERS = 8 };
+// loss_scale: real (1, LOSS_SCALE), on GPUs: what the gradient of the loss is multiplied by, updates in a row without
+// an overflow, and whether the last one overflowed and was skipped: weights, states and the count of updates stay.
+enum LossScale { loss_scale_value, loss_scale_good, loss_scale_skipped, LOSS_SCALE = 4 };
+// rows: what the loss is divided by beside its scale; the others as torch.amp.GradScaler names them
+enum ScalingNumbers { scaling_rows = 1, scaling_growth, scaling_backoff, scaling_interval, SCALING_NUMBERS };
 // results: f64 (updates, RESULTS), one row an update: the metrics and the gradient norm
 enum Result { result_norm = METRICS, RESULTS = 8 };
 // hyper: f64 (updates, groups * HYPER): one row an update

@@ -54,10 +54,14 @@ void bind_constants(py::module_& m) {
   m.attr("COUNTERS") = int(COUNTERS);
   m.attr("RESULTS") = int(RESULTS);
   m.attr("HYPER") = int(HYPER);
+  m.attr("LOSS_SCALE") = int(LOSS_SCALE);
   m.attr("METRIC") = py::dict("loss"_a = int(metric_loss), "weight"_a = int(metric_weight),
                               "correct"_a = int(metric_correct), "rows"_a = int(metric_rows));
-  m.attr("COUNTER") = py::dict("draws"_a = int(counter_draws), "updates"_a = int(counter_updates),
-                               "position"_a = int(counter_position), "seed"_a = int(counter_seed));
+  m.attr("COUNTER") =
+      py::dict("draws"_a = int(counter_draws), "updates"_a = int(counter_updates), "position"_a = int(counter_position),
+               "seed"_a = int(counter_seed), "skipped"_a = int(counter_skipped));
+  m.attr("LOSS_SCALE_INDEX") = py::dict("value"_a = int(loss_scale_value), "good"_a = int(loss_scale_good),
+                                        "skipped"_a = int(loss_scale_skipped));
   m.attr("RESULT") = py::dict(**m.attr("METRIC"), "norm"_a = int(result_norm));
   m.attr("HYPER_INDEX") =
       py::dict("lr"_a = int(hyper_lr), "decay"_a = int(hyper_decay), "momentum"_a = int(hyper_momentum),

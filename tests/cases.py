@@ -109,7 +109,7 @@ def loss(x, m, n):
 
 
 def grad_scale(x, m, n):
-    return Case("grad_scale", [metrics(weight=m), x.normal(1, m * n), np.zeros((1, 2))], 0, 0, (0.5,))
+    return Case("grad_scale", [metrics(weight=m), x.normal(1, m * n), np.zeros((1, 2)), None], 0, 0, (0.5,))
 
 
 def update(x, m, n):
@@ -117,12 +117,12 @@ def update(x, m, n):
     hyper = x.rng.uniform(0.1, 0.9, size=(3, 2 * _core.HYPER))
     half = m * n // 2
     numbers = (x.rules["adam"][0], 0.7, 1, 2, 2, 0, half, 0, 1, half, m * n - half, 1, 0)
-    return Case("update", [*arrays, np.array([[0.3, 1.0]]), hyper, counters(updates=2)], 0, 0, numbers)
+    return Case("update", [*arrays, np.array([[0.3, 1.0]]), hyper, counters(updates=2), None, None], 0, 0, numbers)
 
 
 def tick(x, m, n):
     operands = [counters(draws=7, updates=2), metrics(loss=3.0, weight=2.0), np.array([[0.3, 1.0]])]
-    return Case("tick", [*operands, np.zeros((4, _core.RESULTS))], 0, 0, (1, 1, m))
+    return Case("tick", [*operands, np.zeros((4, _core.RESULTS)), None], 0, 0, (1, 1, m))
 
 
 def softmax(x, m, n):

@@ -51,6 +51,7 @@ class Operand:
     in_place: bool = False  # the array's own memory, with its strides; not for results
     strip_cols: int = 0  # the array is (strips, k, ld): the strips of a (k, strip_cols) matrix
     planes_of: tuple = ()  # the array is (strips * steps, planes, 1024), uint16: the planes of a (k, n) matrix
+    aligned: bool = False  # begins as parts do
     parts_of: tuple = ()  # the array is (members, parts, rows, pitch), uint16: the parts of matrices of this shape
 
 
@@ -138,9 +139,9 @@ class Memory:
         array, item = operand.array, operand.array.itemsize
         ld = array.shape[-1] + (0 if operand.strip_cols or operand.planes_of or operand.parts_of else GAP)
         strides = (array.shape[-2] * ld * item, ld * item, item)[-array.ndim :]
-        offset = GUARD + item
+        offset = GUARD + (2 * _core.PART_ALIGN if operand.parts_of or operand.aligned else item)
         if operand.parts_of:
-            strides, offset = array.strides, GUARD + 2 * _core.PART_ALIGN
+            strides = array.strides
         buffer = aligned(offset + strides[0] * array.shape[0] + GUARD)
         inside = np.ndarray(array.shape, array.dtype, buffer, offset, strides)
         inside[...] = array

@@ -14,6 +14,7 @@ from cases import cuda_kernels, make_case
 from checks import rng
 from dlcore import _core
 from instructions import ByName, activation, assert_same_bits, backend, pointwise, run_kernel, stage
+from test_float16 import product_of_halves
 from test_terms import product
 
 pytestmark = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
@@ -130,6 +131,8 @@ def launch_everything(core):
             for m, n in tiles[: 2 if terms > 1 else 4]:
                 for role, (a, b) in zip(_core.ROLES, (((m, 3), (3, n)), ((m, 3), (n, 3)), ((3, m), (3, n))), strict=True):
                     product(ByName(core, gemm), np.ones(a, np.float32), np.ones(b, np.float32), terms, role)
+                    if terms == 1 and gemm == "mma":
+                        product_of_halves(core, np.ones(a, np.float32), np.ones(b, np.float32), role)
 
 
 def test_every_kernel_runs_in_the_emulator():

@@ -49,7 +49,8 @@ def gather(data=None, order=ABSENT, rows=4, count=None, **more):
 
 def update(segments=((0, 10, 0, 1),), rule=0, groups=1, count=None, states=(ABSENT, ABSENT), size=10, **more):
     flat = view(0, 1, size)
-    views = [flat, changed(flat, arena=1), *states, view(4, 1, 2, "f64"), view(5, 3, groups * _core.HYPER, "f64"), counting()]
+    tables = [view(4, 1, 2, "f64"), view(5, 3, groups * _core.HYPER, "f64"), counting(), ABSENT, ABSENT]
+    views = [flat, changed(flat, arena=1), *states, *tables]
     numbers = [rule, 0, 0, groups, len(segments) if count is None else count, *(n for s in segments for n in s)]
     return _core.Instruction("update", 0, 0, views, numbers=numbers, **more)
 
@@ -73,7 +74,7 @@ MALFORMED = {
     "many_operands": (lambda: pointwise(operands=[X, X]), "pointwise: expected 1 operands, got 2"),
     "absent_operand": (lambda: pointwise(operands=[ABSENT]), "pointwise x: expected a view, got none"),
     "chain_of_tick": (
-        lambda: _core.Instruction("tick", 0, 0, [counting(), ABSENT, ABSENT, ABSENT], [_core.Stage("scale")], (1, 1, 1)),
+        lambda: _core.Instruction("tick", 0, 0, [counting(), *[ABSENT] * 4], [_core.Stage("scale")], (1, 1, 1)),
         "tick: expected no chain, got 1 stages",
     ),
     "long_chain": (lambda: pointwise(chain=[_core.Stage("scale")] * 300), "expected at most 256 stages, got 300"),
@@ -196,11 +197,11 @@ MALFORMED = {
     "segment_group": (lambda: update([(0, 6, 1, 1)]), r"update segment group: expected an integer in \[0, 1\), got 1"),
     "segment_count": (lambda: update(count=2), "update: expected 4 numbers for each of 2 segments, got 4"),
     "results_without_metrics": (
-        lambda: _core.Instruction("tick", 0, 0, [counting(), ABSENT, ABSENT, view(0, 2, 8, "f64")], numbers=[1, 1, 1]),
+        lambda: _core.Instruction("tick", 0, 0, [counting(), ABSENT, ABSENT, view(0, 2, 8, "f64"), ABSENT], numbers=[1, 1, 1]),
         "tick metrics: expected a view beside results, got none",
     ),
     "negative_tick": (
-        lambda: _core.Instruction("tick", 0, 0, [counting(), ABSENT, ABSENT, ABSENT], numbers=[-1, 1, 1]),
+        lambda: _core.Instruction("tick", 0, 0, [counting(), *[ABSENT] * 4], numbers=[-1, 1, 1]),
         r"tick draws: expected an integer in \[0, .*\), got -1",
     ),
 }  # fmt: skip

@@ -53,7 +53,7 @@ def states(backend, rule, size, real):
 
 
 def run_update(backend, w, g, arrays, scale, hyper, update, numbers):
-    run_kernel(backend, "update", [w, g, *arrays, np.array([[scale, 0.0]]), hyper, counters(updates=update)], 0, 0,
+    run_kernel(backend, "update", [w, g, *arrays, np.array([[scale, 0.0]]), hyper, counters(updates=update), None, None], 0, 0,
                numbers=numbers)  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_tables_are_read_and_written_inside_only(backend, real, updates, row):
     hyper = np.stack([hyper_row(1, lr) for lr in (0.5, 0.25, 0.125)])
     run_update(backend, w, g, [None, None], 1.0, hyper, updates, update_numbers(backend, "sgd", [(0, 3, 0, 0)]))
     assert (w == 1 - hyper[row, _core.HYPER_INDEX["lr"]]).all()
-    run_kernel(backend, "tick", [counters(updates=updates), metrics(loss=3), None, results], 0, 0, numbers=[0, 0, 0])
+    run_kernel(backend, "tick", [counters(updates=updates), metrics(loss=3), None, results, None], 0, 0, numbers=[0, 0, 0])
     assert results[row, _core.RESULT["loss"]] == 3
     assert (np.delete(results, row, axis=0) == -1).all()
 
@@ -155,7 +155,7 @@ def test_update_of_a_gradient_of_zero_is_no_nan(backend, real):
 # -------------------------------------------------------------------------------------------------- grad_scale
 def grad_scale(backend, weight, gradients, max_norm):
     out = np.full((1, 2), np.nan)
-    run_kernel(backend, "grad_scale", [metrics(weight=weight), gradients, out], 0, 0, numbers=[max_norm])
+    run_kernel(backend, "grad_scale", [metrics(weight=weight), gradients, out, None], 0, 0, numbers=[max_norm])
     return out[0]
 
 
@@ -184,7 +184,7 @@ def test_grad_scale_does_not_overflow_in_squares(backend, real):
 def test_tick_advances_the_counters_and_moves_the_metrics(backend):
     count, table = counters(draws=5, updates=2, position=70, seed=11), metrics(loss=3, weight=2, correct=1, rows=4)
     results = np.full((4, _core.RESULTS), -1.0)
-    run_kernel(backend, "tick", [count, table, np.array([[0.5, 0.25]]), results], 0, 0, numbers=[1, 1, 32])
+    run_kernel(backend, "tick", [count, table, np.array([[0.5, 0.25]]), results, None], 0, 0, numbers=[1, 1, 32])
     assert_same_bits(count, counters(draws=6, updates=3, position=102, seed=11))
     assert not table.any()
     row = results[2]
@@ -194,6 +194,6 @@ def test_tick_advances_the_counters_and_moves_the_metrics(backend):
 
 def test_tick_between_micro_batches_keeps_the_metrics(backend):
     count, table = counters(draws=5), metrics(loss=3, weight=2)
-    run_kernel(backend, "tick", [count, table, None, None], 0, 0, numbers=[1, 0, 16])
+    run_kernel(backend, "tick", [count, table, None, None, None], 0, 0, numbers=[1, 0, 16])
     assert_same_bits(count, counters(draws=6, position=16))
     assert_same_bits(table, metrics(loss=3, weight=2))

@@ -5,7 +5,6 @@
 // Reductions are those of cpu/chain.h, to the bit: rows in order within a chunk, chunks in order.
 #pragma once
 #include "../math/activations.h"
-#include "gemm/parts.cuh"
 #include "stage.cuh"
 
 DLCORE_BEGIN
@@ -87,6 +86,16 @@ __device__ inline void dropout(const Stage& s, Tile& t) {
   });
 }
 
+// A row of a tile, which lies in registers, by a number that is not known when compiling.
+__device__ inline void get_row(const Square& v, int row, real (&x)[SIDE]) {
+  DLCORE_UNROLL(4)
+  for (int c = 0; c < SIDE; ++c) x[c] = row == 0 ? v[0][c] : row == 1 ? v[1][c] : row == 2 ? v[2][c] : v[3][c];
+}
+
+__device__ inline void put_row(const real (&x)[SIDE], int row, Tile& t) {
+  map(t, [&](real v, int r, int c) { return r == row ? x[c] : v; });
+}
+
 // One row of one part at a time: registers are short in a chain.
 __device__ inline void store_parts(const View& out, const Tile& t) {
   const int64_t pitch = pitch_of(out);
@@ -95,14 +104,29 @@ __device__ inline void store_parts(const View& out, const Tile& t) {
   for (int i = 0; i < int(out.ld) * t.rows; ++i) {
     const int p = i / t.rows, r = i % t.rows;
     real x[SIDE];
-    DLCORE_UNROLL(4)
-    for (int c = 0; c < SIDE; ++c) x[c] = r == 0 ? t.v[0][c] : r == 1 ? t.v[1][c] : r == 2 ? t.v[2][c] : t.v[3][c];
-    store_part4(at<uint16_t>(out) + (p * out.rows + t.row + r) * pitch + t.col, p, x, t.cols);
+    get_row(t.v, r, x);
+    store_part4(out.dtype, at<uint16_t>(out) + (p * out.rows + t.row + r) * pitch + t.col, p, x, t.cols);
   }
 }
 
-__device__ inline void store_tile(const View& out, const Tile& t) {
-  if (out.layout == Layout::parts) return store_parts(out, t);
+// v as one part holds it
+__device__ inline void round_as(DType type, Tile& t) {
+  DLCORE_UNROLL(1)
+  for (int r = 0; r < SIDE; ++r) {
+    real x[SIDE];
+    get_row(t.v, r, x);
+    DLCORE_UNROLL(4)
+    for (int c = 0; c < SIDE; ++c) x[c] = type == DType::f16 ? from_f16(to_f16(x[c])) : round_bf16(x[c]);
+    put_row(x, r, t);
+  }
+}
+
+__device__ inline void store_tile(const Stage& s, Tile& t) {
+  const View& out = s.out;
+  if (out.layout == Layout::parts) {
+    if (s.numbers[0] != 0) round_as(out.dtype, t);
+    return store_parts(out, t);
+  }
   real* to = at<real>(out);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
@@ -126,11 +150,11 @@ __device__ inline void run_stage(const Instruction& in, const Stage& s, Tile& t,
     case StageKind::dropout:
       return dropout(s, t);
     case StageKind::scale: {
-      const real factor = real(s.numbers[0]);
+      const real factor = real(s.numbers[0]) * (s.a.arena >= 0 ? *at<const real>(s.a) : real(1));
       return map(t, [factor](real v, int, int) { return v * factor; });
     }
     case StageKind::store:
-      return store_tile(s.out, t);
+      return store_tile(s, t);
     case StageKind::sum:
     case StageKind::dot:
     case StageKind::moments:

@@ -9,7 +9,7 @@ DLCORE_BEGIN
 
 // f(x) summed along a row by a warp
 template <class F>
-__device__ static real row_sum(const real* x, int64_t cols, F f) {
+__device__ static real row_sum(const Elements& x, int64_t cols, F f) {
   real sum = 0;
   along_row(x, cols, [&](int64_t, real v) { sum += f(v); });
   return warp_sum(sum);
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(THREADS) layer_norm_statistics(const Instructi
   const int64_t row = row_of_warp();
   if (row >= in.rows) return;
   const View *views = in.operands, &mean = views[3], &rstd = views[4];
-  const real* x = at<real>(views[0]) + row * views[0].ld;
+  const Elements x(views[0], row, 0);
   const real cols = real(in.cols), mu = row_sum(x, in.cols, [](real v) { return v; }) / cols;
   const real squares = row_sum(x, in.cols, [mu](real v) { return (v - mu) * (v - mu); });
   if (lane_of() > 0) return;
@@ -92,8 +92,7 @@ __global__ void __launch_bounds__(THREADS) layer_norm_backward_means(const Instr
   const int64_t row = row_of_warp();
   if (row >= in.rows) return;
   const View* views = in.operands;
-  const real* dy = at<real>(views[backward_dy]) + row * views[backward_dy].ld;
-  const real* x = at<real>(views[backward_x]) + row * views[backward_x].ld;
+  const Elements dy(views[backward_dy], row, 0), x(views[backward_x], row, 0);
   const real *gamma = at<real>(views[backward_gamma]), cols = real(in.cols);
   const real mu = at<real>(views[backward_mean])[row * views[backward_mean].ld];
   const real factor = at<real>(views[backward_rstd])[row * views[backward_rstd].ld];
@@ -129,26 +128,27 @@ __device__ static void add_parameter_grads(const Instruction& in, const Tile& t,
   chunk_grad(in, chunk, 1)[column] = column_total(memory.v, rows, [](real sum, real dy, int) { return sum + dy; });
 }
 
-__global__ void __launch_bounds__(THREADS, BLOCKS) layer_norm_backward_kernel(const Instruction in) {
+__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) layer_norm_backward_kernel(const Instruction in) {
   ChainMemory& memory = shared_memory<ChainMemory>();
-  Tile t = tile_of(in, blockIdx.x), x = t;
-  const Columns gamma(in.operands[backward_gamma], t);
+  Tile t = tile_of(in, blockIdx.x);
+  Square x;
   load_tile(in.operands[backward_dy], t);
-  load_tile(in.operands[backward_x], x);
+  load_square(in.operands[backward_x], t, x);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
     const BackwardRow row = backward_row(in, min(t.row + r, in.rows - 1));
     DLCORE_UNROLL(4)
-    for (int c = 0; c < SIDE; ++c) x.v[r][c] = (x.v[r][c] - row.mean) * row.rstd;
+    for (int c = 0; c < SIDE; ++c) x[r][c] = (x[r][c] - row.mean) * row.rstd;
   }
-  if (has_parameter_grads(in)) add_parameter_grads(in, t, x.v, memory);
+  if (has_parameter_grads(in)) add_parameter_grads(in, t, x, memory);
+  const Columns gamma(in.operands[backward_gamma], t);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
     const BackwardRow row = backward_row(in, min(t.row + r, in.rows - 1));
     DLCORE_UNROLL(4)
     for (int c = 0; c < SIDE; ++c) {
       const real g = gamma.given ? t.v[r][c] * gamma.x[c] : t.v[r][c];
-      t.v[r][c] = row_norm_grad(g, x.v[r][c], row.rstd, row.mean_g, row.mean_g_xhat);
+      t.v[r][c] = row_norm_grad(g, x[r][c], row.rstd, row.mean_g, row.mean_g_xhat);
     }
   }
   run_chain(in, t, memory);

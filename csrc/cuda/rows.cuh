@@ -60,9 +60,9 @@ inline int64_t row_items(const Instruction& in) { return ceil_div(in.rows, ROW_W
 __device__ inline int64_t row_of_warp() { return int64_t(blockIdx.x) * ROW_WARPS + threadIdx.x / WARP; }
 __device__ inline int lane_of() { return int(threadIdx.x % WARP); }
 
-// f(column, x) of the elements that a lane takes of a row, four neighbours at a time.
-template <class F>
-__device__ inline void along_row(const real* x, int64_t cols, F f) {
+// f(column, x) of the elements that a lane takes of a row (const real* or Elements), four neighbours at a time.
+template <class Row, class F>
+__device__ inline void along_row(const Row& x, int64_t cols, F f) {
   for (int64_t c = 4 * lane_of(); c < cols; c += 4 * WARP) {
     const int n = int(min(4, cols - c));
     real four[4];
@@ -75,8 +75,8 @@ __device__ inline void along_row(const real* x, int64_t cols, F f) {
 }
 
 // f(column, x, y) of two rows
-template <class F>
-__device__ inline void along_rows(const real* x, const real* y, int64_t cols, F f) {
+template <class Row, class F>
+__device__ inline void along_rows(const Row& x, const Row& y, int64_t cols, F f) {
   for (int64_t c = 4 * lane_of(); c < cols; c += 4 * WARP) {
     const int n = int(min(4, cols - c));
     real four[4], other[4];

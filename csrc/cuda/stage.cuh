@@ -3,8 +3,8 @@
 // and the reductions over the rows of a tile.
 #pragma once
 #include "../math/philox.h"
+#include "gemm/parts.cuh"
 #include "reduce.cuh"
-#include "rows.cuh"
 
 DLCORE_BEGIN
 
@@ -40,12 +40,21 @@ __device__ inline Tile tile_of(const Instruction& in, int64_t item) {
   return tile_at(in, item / across * TILE, item % across * TILE);
 }
 
-// x (rows, cols) as the value of the tile
-__device__ inline void load_tile(const View& view, Tile& t) {
-  const real* x = at<const real>(view);
+// x (rows, cols), of reals or in one part, under the tile
+__device__ inline void load_square(const View& view, const Tile& t, Square& x) {
+  if (view.layout == Layout::parts) {
+    const int64_t pitch = pitch_of(view);
+    const uint16_t* from = at<const uint16_t>(view) + t.row * pitch + t.col;
+    DLCORE_UNROLL(4)
+    for (int r = 0; r < SIDE; ++r) load_part4(view.dtype, from + r * pitch, r < t.rows ? t.cols : 0, x[r]);
+    return;
+  }
+  const real* from = at<const real>(view) + t.row * view.ld + t.col;
   DLCORE_UNROLL(4)
-  for (int r = 0; r < SIDE; ++r) load4(x + (t.row + r) * view.ld + t.col, r < t.rows ? t.cols : 0, t.v[r]);
+  for (int r = 0; r < SIDE; ++r) load4(from + r * view.ld, r < t.rows ? t.cols : 0, x[r]);
 }
+
+__device__ inline void load_tile(const View& view, Tile& t) { load_square(view, t, t.v); }
 
 // A (1, cols) view under the thread.
 struct Columns {
@@ -59,11 +68,10 @@ struct Columns {
 
 // The operand of a stage under the tile, as its scale and shift make it.
 __device__ inline void load_operand(const Stage& s, const Tile& t, Square& x) {
-  const real* from = at<const real>(s.operand) + t.row * s.operand.ld + t.col;
+  load_square(s.operand, t, x);
   const Columns scale(s.operand_scale, t), shift(s.operand_shift, t);
   DLCORE_UNROLL(4)
   for (int r = 0; r < SIDE; ++r) {
-    load4(from + r * s.operand.ld, r < t.rows ? t.cols : 0, x[r]);
     DLCORE_UNROLL(4)
     for (int c = 0; c < SIDE; ++c) {
       if (scale.given && shift.given) {

@@ -3,13 +3,13 @@
 // All are bound by memory: update reads and writes each array once, whatever decay, penalties and clipping it applies.
 // Work is cut into blocks of fixed size inside segments; the norm is merged in block order.
 #include "../math/update_rules.h"
-#include "rows.cuh"
+#include "gemm/parts.cuh"
 
 DLCORE_BEGIN
 
-// ---- grad_scale: [metrics, gradients?, out]
+// ---- grad_scale: [metrics, gradients?, out, loss_scale!?]
 
-enum { scale_metrics, scale_gradients, scale_out };
+enum { scale_metrics, scale_gradients, scale_out, scale_state };
 
 static const int64_t NORM_BLOCK = 8192;  // elements
 
@@ -38,7 +38,19 @@ __global__ void __launch_bounds__(THREADS) sum_squares(const Instruction in) {
   scratch_at<double>(in)[blockIdx.x] = sum;
 }
 
-// Clips as torch.nn.utils.clip_grad_norm_ does. One warp.
+// The scale of the next gradient, as torch.amp.GradScaler moves it (Micikevicius et al., "Mixed precision training",
+// 2018); it stays a positive number.
+__device__ static void adapt(const double* numbers, bool finite, real* state) {
+  const real good = finite ? state[loss_scale_good] + 1 : real(0);
+  const bool grows = good == real(numbers[scaling_interval]);
+  const real factor = real(finite ? grows ? numbers[scaling_growth] : 1 : numbers[scaling_backoff]);
+  const real next = state[loss_scale_value] * factor;
+  if (next > 0 && next < INF) state[loss_scale_value] = next;
+  state[loss_scale_good] = grows ? real(0) : good;
+  state[loss_scale_skipped] = real(!finite);
+}
+
+// Clips as torch.nn.utils.clip_grad_norm_ does, after the scale of the loss is taken out. One warp.
 __global__ void finish_scale(const Instruction in) {
   double squares = 0;
   for (int64_t i = lane_of(); i < norm_blocks(in); i += WARP) squares += scratch_at<double>(in)[i];
@@ -46,10 +58,13 @@ __global__ void finish_scale(const Instruction in) {
   if (lane_of() > 0) return;
   const double max_norm = in.numbers[0], weight = at<double>(in.operands[scale_metrics])[metric_weight];
   double* out = at<double>(in.operands[scale_out]);  // (1, 2)
-  const double scale = weight != 0 ? 1 / weight : 0;
+  real* state = at<real>(in.operands[scale_state]);  // (1, LOSS_SCALE)
+  const double unscaled = state ? in.numbers[scaling_rows] / state[loss_scale_value] : 1;
+  const double scale = weight != 0 ? unscaled / weight : 0;
   const double norm = __builtin_sqrt(squares) * scale, clip = max_norm / (norm + 1e-6);
   out[0] = max_norm > 0 && clip < 1 ? scale * clip : scale;
   out[1] = norm;
+  if (state) adapt(in.numbers, norm - norm == 0, state);
 }
 
 static int32_t scale_phases(const Instruction& in) { return norm_blocks(in) > 0 ? 2 : 1; }
@@ -66,9 +81,19 @@ static void launch_scale(const Launch& l, int32_t phase) {
   launch_kernel(sum_squares, l, blocks, THREADS, sizeof(double[ROW_WARPS]));
 }
 
-// ---- update: [w!, g!, s1!?, s2!?, grad_scale, hyper, counters]
+// ---- update: [w!, g!, s1!?, s2!?, grad_scale, hyper, counters, loss_scale?, copies>?]
 
-enum { update_w, update_g, update_s1, update_s2, update_scale, update_hyper, update_counters };
+enum {
+  update_w,
+  update_g,
+  update_s1,
+  update_s2,
+  update_scale,
+  update_hyper,
+  update_counters,
+  update_state,
+  update_copies
+};
 
 static const int64_t UPDATE_BLOCK = 4 * THREADS;  // elements
 
@@ -112,9 +137,22 @@ __device__ static real penalized(real w, real g, const Step& step) {
   return g + (w > 0 ? step.l1 : w < 0 ? -step.l1 : real(0));
 }
 
+// The parts of four weights of a segment, its parts behind one another; segments that are not whole rows of 8 have
+// none.
+__device__ static void copy_four(const Instruction& in, const double* segment, int64_t offset, const real (&w)[4]) {
+  const View& copies = in.operands[update_copies];
+  const int64_t first = int64_t(segment[segment_offset]), size = int64_t(segment[segment_size]);
+  if (copies.arena < 0 || first % PART_ALIGN != 0 || size % PART_ALIGN != 0) return;
+  const int parts = int(copies.cols / in.operands[update_w].cols);
+  uint16_t* to = at<uint16_t>(copies) + first * parts + (offset - first);
+  DLCORE_UNROLL(1)
+  for (int p = 0; p < parts; ++p) store_part4(copies.dtype, to + p * size, p, w, 4);
+}
+
 // Four elements from `offset` on, the first n of them.
 template <class Rule>
-__device__ static void update_four(const Instruction& in, const Step& step, int64_t offset, int n) {
+__device__ static void update_four(const Instruction& in, const double* segment, const Step& step, int64_t offset,
+                                   int n) {
   const View* views = in.operands;
   real *ws = at<real>(views[update_w]) + offset, *gs = at<real>(views[update_g]) + offset;
   real w[4], g[4], s1[4] = {}, s2[4] = {};
@@ -128,9 +166,21 @@ __device__ static void update_four(const Instruction& in, const Step& step, int6
     g[i] = 0;
   }
   store4_global(ws, w, n);
+  copy_four(in, segment, offset, w);
   if (Rule::states > 0) store4_global(at<real>(views[update_s1]) + offset, s1, n);
   if (Rule::states > 1) store4_global(at<real>(views[update_s2]) + offset, s2, n);
   if (step.clear) store4_global(gs, g, n);
+}
+
+// (1, LOSS_SCALE), may be absent: did the gradients overflow?
+__device__ static bool is_skipped(const View& view) {
+  const real* state = at<real>(view);
+  return state && state[loss_scale_skipped] != 0;
+}
+
+__device__ static void clear_four(const Instruction& in, int64_t offset, int n) {
+  const real zeros[4] = {};
+  if (in.numbers[update_clear] != 0) store4_global(at<real>(in.operands[update_g]) + offset, zeros, n);
 }
 
 enum Rule {
@@ -149,13 +199,14 @@ __global__ void __launch_bounds__(THREADS) update_kernel(const Instruction in) {
   for (; block >= segment_blocks(segment); segment += SEGMENT) block -= segment_blocks(segment);
   const int64_t first = block * UPDATE_BLOCK + 4 * threadIdx.x, left = int64_t(segment[segment_size]) - first;
   if (left <= 0) return;
-  const Step step = make_step(in, segment);
   const int64_t offset = int64_t(segment[segment_offset]) + first;
   const int n = int(min(4, left));
+  if (is_skipped(in.operands[update_state])) return clear_four(in, offset, n);
+  const Step step = make_step(in, segment);
   switch (Rule(int(in.numbers[update_rule]))) {
 #define DLCORE_CASE(name) \
   case rule_##name:       \
-    return update_four<rules::name>(in, step, offset, n);
+    return update_four<rules::name>(in, segment, step, offset, n);
     DLCORE_RULES(DLCORE_CASE)
 #undef DLCORE_CASE
   }
@@ -174,9 +225,9 @@ static void launch_update(const Launch& l, int32_t) {
   if (blocks > 0) launch_kernel(update_kernel, l, blocks, THREADS, 0);
 }
 
-// ---- tick: [counters!, metrics!?, grad_scale?, results!?]
+// ---- tick: [counters!, metrics!?, grad_scale?, results!?, loss_scale?]
 
-enum { tick_counters, tick_metrics, tick_scale, tick_results };
+enum { tick_counters, tick_metrics, tick_scale, tick_results, tick_state };
 
 static int64_t one_item(const Instruction&, int32_t) { return 1; }
 
@@ -195,10 +246,11 @@ __device__ static void write_results(const Instruction& in, int64_t row) {
 // One thread.
 __global__ void tick_kernel(const Instruction in) {
   int64_t* counters = at<int64_t>(in.operands[tick_counters]);
-  if (in.operands[tick_results].arena >= 0)
-    write_results(in, table_row(counters[counter_updates], in.operands[tick_results]));
+  const bool scaled = in.operands[tick_state].arena >= 0;
+  const int64_t row = counters[counter_updates] + (scaled ? counters[counter_skipped] : 0);
+  if (in.operands[tick_results].arena >= 0) write_results(in, table_row(row, in.operands[tick_results]));
   counters[counter_draws] += int64_t(in.numbers[0]);
-  counters[counter_updates] += int64_t(in.numbers[1]);
+  counters[is_skipped(in.operands[tick_state]) ? counter_skipped : counter_updates] += int64_t(in.numbers[1]);
   counters[counter_position] += int64_t(in.numbers[2]);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Storage types of 16 bits, read as float.
+// Storage types of 16 bits, read as float, and made of it.
 #pragma once
 #include "portable.h"
 
@@ -26,5 +26,21 @@ struct Half16 {
     return sign ? -finite_or_not : finite_or_not;
   }
 };
+
+// The nearest half, ties to even; beyond the largest one it is infinite.
+DLCORE_HD Half16 half_of(float x) {
+  uint32_t i;
+  __builtin_memcpy(&i, &x, sizeof i);
+  const uint32_t sign = i >> 16 & 0x8000, magnitude = i & 0x7fffffff;
+  if (magnitude > 0x7f800000) return {uint16_t(sign | 0x7e00)};
+  if (magnitude >= 0x477ff000) return {uint16_t(sign | 0x7c00)};
+  if (magnitude < 0x38800000) {  // subnormal halves are multiples of the last bit of 1/2
+    const float sum = float_of_bits(magnitude) + 0.5f;
+    __builtin_memcpy(&i, &sum, sizeof i);
+    return {uint16_t(sign | (i - 0x3f000000))};
+  }
+  const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+  return {uint16_t(sign | (rounded - 0x38000000) >> 13)};
+}
 
 DLCORE_END

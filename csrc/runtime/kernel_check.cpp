@@ -56,6 +56,8 @@ void check_product(const Subject& s) {
   CHECK_ARG(terms == 0 || gemm != Gemm::cublaslt, s.who, " terms: expected 0 for 'cublaslt', got ", terms);
   CHECK_ARG(terms == 0 || gemm != Gemm::simt, s.who, " gemm: expected kernels of terms, got 'simt'");
   for (int32_t i = 0; i < 2; ++i) check_factor(s, i, terms);
+  CHECK_ARG(s.operand(0).dtype == s.operand(1).dtype || terms == 0 || s.traits.unit_layout != Layout::parts, s.who,
+            " B: expected ", name_of(s.operand(0).dtype), " as A, got ", name_of(s.operand(1).dtype));
   const Layout layout = s.operand(1).layout;
   const int64_t m = s.instruction.rows, n = s.instruction.cols;
   const int64_t k = role == Role::tn ? s.operand(0).rows : s.operand(0).cols;
@@ -95,6 +97,15 @@ void check_loss(const Subject& s) {
   s.integer(1, "gradient", 2);
 }
 
+void check_grad_scale(const Subject& s) {
+  enum { metrics, gradients, out, loss_scale };
+  check_loss_scale(s.operand(loss_scale), s.traits, s.who + " loss_scale");
+  if (s.operand(loss_scale).arena < 0) return;
+  CHECK_ARG(s.operand(gradients).arena >= 0, s.who, " gradients: expected a view beside loss_scale, got none");
+  CHECK_ARG(s.instruction.number_count == SCALING_NUMBERS, s.who, ": expected ", int32_t(SCALING_NUMBERS),
+            " numbers beside loss_scale, got ", s.instruction.number_count);
+}
+
 void check_segment(const Subject& s, int64_t segment, int64_t elements, int64_t groups) {
   const int32_t first = int32_t(update_first + segment * SEGMENT);
   const int64_t offset = s.integer(first + segment_offset, "segment offset", FIELD_LIMIT);
@@ -104,8 +115,24 @@ void check_segment(const Subject& s, int64_t segment, int64_t elements, int64_t 
   s.integer(first + segment_group, "segment group", groups);
 }
 
+// One to three parts of all weights, each segment's beginning at a multiple of 16 bytes.
+void check_copies(const Subject& s, const View& copies, int64_t elements) {
+  if (copies.arena < 0) return;
+  CHECK_ARG(s.traits.unit_layout == Layout::parts, s.who, " copies: expected none, as ", s.traits.name,
+            " reads no parts, got a view");
+  const int64_t parts = copies.cols / elements;
+  CHECK_ARG(copies.dtype == DType::bf16 || (copies.dtype == DType::f16 && parts == 1), s.who,
+            " copies: expected bf16, or one part of f16, got ", name_of(copies.dtype));
+  CHECK_ARG(parts >= 1 && parts <= 3 && copies.cols % elements == 0, s.who, " copies: expected 1 to 3 times ", elements,
+            " columns, got ", copies.cols);
+  CHECK_ARG(copies.offset % (2 * PART_ALIGN) == 0 && copies.member_stride % (2 * PART_ALIGN) == 0, s.who,
+            " copies: expected to begin at a multiple of ", 2 * PART_ALIGN, " bytes, got ", copies.offset);
+}
+
 void check_update(const Subject& s) {
-  enum { w, g, s1, s2, grad_scale, hyper };
+  enum { w, g, s1, s2, grad_scale, hyper, counters, loss_scale, copies };
+  check_loss_scale(s.operand(loss_scale), s.traits, s.who + " loss_scale");
+  check_copies(s, s.operand(copies), s.operand(w).cols);
   const Formula& rule = s.traits.rules[s.integer(update_rule, "rule", s.traits.rule_count)];
   const int64_t groups = s.integer(update_groups, "groups", FIELD_LIMIT);
   const int64_t segments = s.integer(update_segments, "segments", FIELD_LIMIT);
@@ -121,7 +148,8 @@ void check_update(const Subject& s) {
 }
 
 void check_tick(const Subject& s) {
-  enum { counters, metrics, grad_scale, results };
+  enum { counters, metrics, grad_scale, results, loss_scale };
+  check_loss_scale(s.operand(loss_scale), s.traits, s.who + " loss_scale");
   const char* names[] = {"draws", "updates", "rows"};
   for (int32_t i = 0; i < 3; ++i) s.integer(i, names[i], FIELD_LIMIT);
   CHECK_ARG(s.operand(results).arena < 0 || s.operand(metrics).arena >= 0, s.who,
@@ -147,6 +175,8 @@ void check_kernel(const Instruction& instruction, const Traits& traits, const st
       return check_softmax_cross_entropy(subject);
     case Kernel::loss:
       return check_loss(subject);
+    case Kernel::grad_scale:
+      return check_grad_scale(subject);
     case Kernel::update:
       return check_update(subject);
     case Kernel::tick:

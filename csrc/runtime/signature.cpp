@@ -8,7 +8,9 @@ namespace {
 constexpr Access write = Access::write, update = Access::update, read = Access::read;
 constexpr bool optional = true, chain = true, no_chain = false, sized = true, unsized = false;
 
-constexpr OperandSpec value(const char* name) { return {name, Element::real, ROWS, COLS}; }
+constexpr OperandSpec value(const char* name, Layouts layouts = Layouts::one_part) {
+  return {name, Element::real, ROWS, COLS, read, false, Touch::all, layouts};
+}
 constexpr OperandSpec column(const char* name, Access access = read, bool is_optional = false) {
   return {name, Element::real, 1, COLS, access, is_optional};
 }
@@ -24,6 +26,9 @@ constexpr OperandSpec metrics(Access access = read, bool is_optional = false) {
 }
 constexpr OperandSpec grad_scale(Access access = read, bool is_optional = false) {
   return {"grad_scale", Element::f64, 1, 2, access, is_optional};
+}
+constexpr OperandSpec loss_scale(Access access = read) {
+  return {"loss_scale", Element::real, 1, LOSS_SCALE, access, optional};
 }
 constexpr OperandSpec packed(const char* name, Access access, Layouts layouts = Layouts::all,
                              bool is_optional = false) {
@@ -67,13 +72,17 @@ const Signature KERNELS[] = {
     {chain,
      sized,
      2,
-     {value("logits"),
+     {value("logits", Layouts::row_major),
       {"target", Element::real_or_i32, ROWS, ANY},
       row_scalar("weight", read, optional),
       column("class_weight", read, optional),
       metrics(update)}},
-    {chain, sized, 4, {value("prediction"), value("target"), row_scalar("weight", read, optional), metrics(update)}},
-    {no_chain, unsized, 1, {metrics(), flat("gradients", read, optional), grad_scale(write)}},
+    {chain,
+     sized,
+     4,
+     {value("prediction", Layouts::row_major), value("target", Layouts::row_major),
+      row_scalar("weight", read, optional), metrics(update)}},
+    {no_chain, unsized, 1, {metrics(), flat("gradients", read, optional), grad_scale(write), loss_scale(update)}},
     {no_chain,
      unsized,
      update_first,
@@ -83,15 +92,18 @@ const Signature KERNELS[] = {
       flat("s2", update, optional),
       grad_scale(),
       {"hyper", Element::f64, ANY, ANY, read, false, Touch::row},
-      counters()}},
+      counters(),
+      loss_scale(),
+      {"copies", Element::any, 1, ANY, write, optional}}},
     {no_chain,
      unsized,
      3,
      {counters(update),
       metrics(update, optional),
       grad_scale(read, optional),
-      {"results", Element::f64, ANY, RESULTS, write, optional, Touch::row}}},
-    {chain, sized, 0, {value("x")}},
+      {"results", Element::f64, ANY, RESULTS, write, optional, Touch::row},
+      loss_scale()}},
+    {chain, sized, 0, {value("x", Layouts::row_major)}},
 };
 static_assert(int64_t(sizeof(KERNELS) / sizeof(KERNELS[0])) == int64_t(Kernel::count));
 
@@ -105,7 +117,7 @@ const StageSignature STAGES[] = {
     {none, none, none, none, none, none},  // activate
     {must, none, none, none, none, none},  // activate_grad
     {none, must, none, none, none, none},  // dropout
-    {none, none, none, none, none, none},  // scale
+    {none, some, none, none, none, none},  // scale
     {none, none, none, none, must, none},  // store
     {none, none, none, none, must, none},  // sum
     {must, none, none, none, must, none},  // dot

@@ -14,8 +14,8 @@ constexpr int64_t ANY = INT64_MIN, ROWS = ANY + 1, COLS = ANY + 2;  // anything;
 // How much of the operand one call touches.
 enum class Touch { all, rows, elements, row };  // all of it; instruction.rows rows, or elements, of it; one row of it
 
-// In which an operand may lie: row major alone; or also in parts; or in any.
-enum class Layouts { row_major, parts, all };
+// In which an operand may lie: row major alone; or also in one part; or in parts; or in any.
+enum class Layouts { row_major, one_part, parts, all };
 
 struct OperandSpec {
   const char* name;

@@ -46,17 +46,20 @@ void check_stage_views(const Instruction& instruction, const Stage& stage, const
                        Footprint& footprint) {
   const StageSignature& signature = signature_of(stage.kind);
   const bool random = stage.kind == StageKind::dropout, stores = stage.kind == StageKind::store;
-  const Layouts layouts = stores ? Layouts::parts : Layouts::row_major;
+  const int64_t a_cols = random ? int64_t(COUNTERS) : stage.kind == StageKind::scale ? int64_t(LOSS_SCALE) : COLS;
   const Use affine = stage.operand.arena >= 0 ? Use::optional : Use::none;
   const StageView views[] = {
-      {signature.operand, {"operand", Element::real, ROWS, COLS}, &stage.operand},
+      {signature.operand,
+       {"operand", Element::real, ROWS, COLS, Access::read, false, Touch::all, Layouts::one_part},
+       &stage.operand},
       {affine, {"operand_scale", Element::real, 1, COLS}, &stage.operand_scale},
       {affine, {"operand_shift", Element::real, 1, COLS}, &stage.operand_shift},
-      {signature.a, {"a", random ? Element::i64 : Element::real, 1, random ? int64_t(COUNTERS) : COLS}, &stage.a},
+      {signature.a, {"a", random ? Element::i64 : Element::real, 1, a_cols}, &stage.a},
       {signature.b, {"b", Element::real, 1, COLS}, &stage.b},
       {signature.c, {"c", Element::real, 1, COLS}, &stage.c},
       {signature.out,
-       {"out", Element::real, stores ? ROWS : 1, COLS, Access::write, false, Touch::all, layouts},
+       {"out", Element::real, stores ? ROWS : 1, COLS, Access::write, false, Touch::all,
+        stores ? Layouts::parts : Layouts::row_major},
        &stage.out},
       {signature.out2, {"out2", Element::real, 1, COLS, Access::write}, &stage.out2}};
   for (const StageView& entry : views) {
@@ -72,6 +75,11 @@ void check_stage_numbers(const Stage& stage, const Traits& traits, const std::st
   if (stage.kind == StageKind::activate || stage.kind == StageKind::activate_grad) {
     CHECK_ARG(stage.function >= 0 && stage.function < traits.activation_count, who, ": expected a function below ",
               traits.activation_count, ", got ", stage.function);
+  }
+  if (stage.kind == StageKind::scale) check_loss_scale(stage.a, traits, who + " a");
+  if (stage.kind == StageKind::store && stage.numbers[0] != 0) {
+    CHECK_ARG(stage.out.layout == Layout::parts && stage.out.ld == 1, who,
+              " out: expected one part for a value that goes on as it, got ", name_of(stage.out.layout));
   }
   if (stage.kind == StageKind::dropout) {
     CHECK_ARG(stage.numbers[0] >= 0 && stage.numbers[0] < 1, who, ": expected a probability in [0, 1), got ",
@@ -98,6 +106,11 @@ std::string full_name(const Instruction& instruction, const std::string& who) {
 }
 
 }  // namespace
+
+void check_loss_scale(const View& view, const Traits& traits, const std::string& who) {
+  CHECK_ARG(view.arena < 0 || traits.unit_layout == Layout::parts, who, ": expected none, as ", traits.name,
+            " takes no products of f16, got a view");
+}
 
 Footprint check_instruction(const Instruction& instruction, const Traits& traits, const std::string& who) {
   const std::string name = full_name(instruction, who);

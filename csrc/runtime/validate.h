@@ -52,6 +52,9 @@ void check_view(const Instruction&, const Traits&, const std::string& who, const
 // The rules of one kernel; counts, views and stages have been checked.
 void check_kernel(const Instruction&, const Traits&, const std::string& who);
 
+// The scale of a loss serves products of f16 alone, which GPUs have.
+void check_loss_scale(const View&, const Traits&, const std::string& who);
+
 // Adds `more` to `all`, arena by arena.
 void merge(std::vector<ArenaNeed>& all, const std::vector<ArenaNeed>& more);
 

@@ -61,18 +61,19 @@ int64_t whole(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 bool may_lie(const OperandSpec& spec, Layout layout) {
   return layout == Layout::row_major || spec.layouts == Layouts::all ||
-         (layout == Layout::parts && spec.layouts == Layouts::parts);
+         (layout == Layout::parts && spec.layouts != Layouts::row_major);
 }
 
 bool of_bf16(const View& view) { return view.layout == Layout::planes || view.layout == Layout::parts; }
+bool of_f16(const View& view) { return view.layout == Layout::parts && view.ld == 1 && view.dtype == DType::f16; }
 
 void check_type(const std::string& who, const OperandSpec& spec, const View& view, DType real) {
   CHECK_ARG(view.arena < ARENA_LIMIT, who, ": expected an arena below ", ARENA_LIMIT, ", got ", view.arena);
   CHECK_ARG(view.dtype >= DType(0) && view.dtype <= DType::i64, who, ": expected a dtype, got number ",
             int32_t(view.dtype));
   const bool bf16 = may_lie(spec, view.layout) && of_bf16(view);
-  CHECK_ARG(bf16 ? view.dtype == DType::bf16 : matches(spec.element, view.dtype, real), who, ": expected ",
-            bf16 ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
+  CHECK_ARG(bf16 ? view.dtype == DType::bf16 || of_f16(view) : matches(spec.element, view.dtype, real), who,
+            ": expected ", bf16 ? "bf16" : describe(spec.element, real), ", got ", name_of(view.dtype));
 }
 
 void check_shape(const std::string& who, const OperandSpec& spec, const View& view, const Instruction& instruction) {
@@ -110,6 +111,7 @@ void check_strides(const std::string& who, const OperandSpec& spec, const View& 
     CHECK_ARG(view.layout == traits.unit_layout, who, ": expected ", name_of(traits.unit_layout), " on ", traits.name,
               ", got ", name);
     CHECK_ARG(view.ld >= 1 && view.ld <= 3 && view.step == 1, who, ": expected 1 to 3 ", name, ", got ", view.ld);
+    CHECK_ARG(spec.layouts != Layouts::one_part || view.ld == 1, who, ": expected 1 of the ", name, ", got ", view.ld);
     CHECK_ARG(view.offset % alignment_of(view) == 0 && view.member_stride % alignment_of(view) == 0, who,
               ": expected an offset and a member_stride of whole ", alignment_of(view), " bytes, got ", view.offset,
               " and ", view.member_stride);

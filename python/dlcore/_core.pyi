@@ -42,9 +42,11 @@ METRICS: int  # numbers in metrics
 COUNTERS: int  # numbers in counters
 RESULTS: int  # numbers in a row of results
 HYPER: int  # numbers a group in a row of hyper
+LOSS_SCALE: int  # numbers in loss_scale
 UPDATE_FIRST: int  # number of update at which the segments begin
 METRIC: dict[str, int]
 COUNTER: dict[str, int]
+LOSS_SCALE_INDEX: dict[str, int]
 RESULT: dict[str, int]
 HYPER_INDEX: dict[str, int]
 UPDATE: dict[str, int]

@@ -22,8 +22,29 @@ def get(dtype: str = "float32", device: str = "cpu"):
     return _core.Backend("" if device == "cpu" else device, one_of("dtype", dtype, ("float32", "float64")))
 
 
-PRECISIONS, GEMMS = _core.PRECISIONS, _core.GEMMS
+PRECISIONS, GEMMS = (*_core.PRECISIONS, "float16"), _core.GEMMS
 CUBLASLT = "cublaslt"
+HALF_GEMMS = ("mma",)  # kernels that multiply float16
+
+
+def multiplies_float16(backend, gemm: str) -> bool:
+    return backend.unit_layout == "parts" and gemm in HALF_GEMMS
+
+
+def check_precision(who: str, backend, precision: str, gemm: str) -> None:
+    """Refuse float16 where products cannot be made of it."""
+    if precision == "float16" and not multiplies_float16(backend, gemm):
+        where = "on the CPU" if backend.name == "cpu" else f"with gemm {gemm!r}"
+        names = ", ".join(map(repr, _core.PRECISIONS))
+        hint = "float16 takes device='cuda' and gemm='mma'"
+        raise ValueError(f"{who}: precision: expected one of {names} {where}, got 'float16'; {hint}")
+
+
+def terms(backend, precision: str, m: int, n: int, k: int, gemm: str = "auto") -> int:
+    """Terms of 16 bits from which products are made; 0: multiply-adds."""
+    if precision == "float16":
+        return int(multiplies_float16(backend, gemm))
+    return backend.terms(precision, m, n, k, gemm)
 
 
 def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
@@ -31,6 +52,9 @@ def describe_precision(backend, precision: str, gemm: str = "auto") -> str:
     plain = f"multiply-adds in {backend.real}"
     if gemm == CUBLASLT:
         return f"{backend.real} by cuBLASLt, without tf32"
+    if precision == "float16":
+        unable = f"{plain}, as float16 takes device='cuda' and gemm='mma'"
+        return f"1 f16 term on {backend.unit}, by {gemm}" if multiplies_float16(backend, gemm) else unable
     if backend.name != "cpu" and gemm not in ("mma", "wgmma"):
         by_name = f"{plain}, as {backend.unit} are taken by name only: gemm='mma' or 'wgmma'"
         return plain if precision == "float32" else by_name

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import backend as backends
 from .arguments import one_of
 from .errors import FileFormatError
 from .io import load_arrays, save_arrays
@@ -42,17 +43,21 @@ def _plain(optimizer) -> bool:
     return isinstance(optimizer.lr, (int, float, schedules.Schedule))
 
 
-def load(cls, path):
+def load(cls, path, device: str = "auto", gemm: str = "auto"):
     """The net in ``path``; see `Net.load`."""
     who = f"load {path}"
+    backends.check_gemm("load", backends.get(device=backends.select_device(device)), gemm)
     arrays = load_arrays(path)
     text = arrays.text
     if not isinstance(text, dict) or text.get("format") != FORMAT:
         raise FileFormatError(f"{who}: expected a net saved by dlcore, got an archive without its configuration")
     try:
+        precision = text.get("precision", "float32")
+        anywhere = "float32" if precision == "float16" else precision  # only training is bound to a GPU
         net = cls(
-            from_config(text["layer"]), seed=text["seed"], dtype=text["dtype"], precision=text.get("precision", "float32")
+            from_config(text["layer"]), seed=text["seed"], dtype=text["dtype"], precision=anywhere, device=device, gemm=gemm
         )
+        net.precision = precision
         wanted = {f"parameters/{n}" for n in net.store.named}
         if missing := wanted - set(arrays):
             raise ValueError(f"missing {sorted(missing)[0]}")

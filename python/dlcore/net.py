@@ -54,13 +54,19 @@ class Net:
         Key of initialisation, shuffling and dropout: the same seed gives the same bits at any number of threads.
     dtype : {"float32", "float64"}
         Of parameters and computation (default float32).
-    precision : {"float32", "bf16x3", "bf16"}
+    precision : {"float32", "bf16x3", "bf16", "float16"}
         How matrix products are made (default float32: an error no larger than that of float32 arithmetic). bf16x3 and
         bf16 allow them relative errors of 1e-5 and 4e-3, for speed where the processor multiplies bf16 (on a GPU: with
         ``gemm="mma"`` or ``"wgmma"``); sums and weights stay float32. Elsewhere, and where a product is too small to gain,
         they are float32 products. Where products are made from bf16 parts, denormal operands count as zero and infinite
         ones may give NaN.
         dtype float64 takes the default, and its products are float64.
+
+        On such a GPU, bf16 also holds activations and their gradients in 16 bits between kernels; weights, their gradients,
+        sums, statistics, what a loss reads and the optimizer stay float32. float16 is the same in IEEE half precision, for
+        ``gemm="mma"`` alone, with a dynamic scale of the loss as `torch.amp.GradScaler` keeps it: 65536 at first, halved
+        when a gradient overflows, whose update is skipped, doubled after 2000 updates in a row (Micikevicius et al., 2018).
+        Histories then have columns ``loss_scale`` and ``skipped``.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}
         Where it runs (default auto, the CPU); cuda is the first GPU, as cuda:0.
     gemm : {"auto", "simt", "mma", "wgmma", "cublaslt"}
@@ -100,6 +106,7 @@ class Net:
             raise ValueError(f"Net: precision: expected 'float32' beside dtype 'float64', got {precision!r}")
         self.backend = backends.get(self.dtype, self.device)
         self.gemm = backends.check_gemm("Net", self.backend, gemm)
+        backends.check_precision("Net", self.backend, precision, gemm)
         self._threads = None if threads is None else positive_int("Net: threads", threads)
         taken = [n for n, p in self.layer.named_parameters() if p.adopted]
         if taken:
@@ -204,6 +211,7 @@ class Net:
         device = backends.select_device(device)
         backend = backends.get(self.dtype, device)
         backends.check_gemm("to", backend, self.gemm)
+        backends.check_precision("to", backend, self.precision, self.gemm)
         memories = (self.store.memory, *(self.training.memories() if self.training else ()))
         places = [memory.room_on(backend) for memory in memories]
         for memory, place in zip(memories, places):
@@ -425,12 +433,15 @@ class Net:
         checkpoint.save(self, path)
 
     @classmethod
-    def load(cls, path) -> Net:
+    def load(cls, path, *, device: str = "auto", gemm: str = "auto") -> Net:
         """The net that `Net.save` wrote; no code in the file is ever run.
 
         Parameters
         ----------
         path : str or os.PathLike
+        device, gemm : str
+            As of `Net`. A net of precision float16 predicts anywhere, in float32 where it must, and trains where a new one
+            would.
 
         Raises
         ------
@@ -438,6 +449,8 @@ class Net:
             Not a net, or one of its bytes is wrong.
         OSError
             The file cannot be read.
+        ValueError, RuntimeError
+            Kernels that the device has not, a device that is not available.
 
         Examples
         --------
@@ -449,7 +462,7 @@ class Net:
         """
         from . import checkpoint
 
-        return checkpoint.load(cls, path)
+        return checkpoint.load(cls, path, device, gemm)
 
     def __repr__(self) -> str:
         precision = "" if self.precision == "float32" else f", precision={self.precision!r}"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tensor-core kernels use of compute capability 8.0: asynchronous copies into shared memory, matrices of 8 rows of
-// 16 bytes loaded by a warp, and products of 16 x 8 x 16 bf16 summed in float. Older GPUs have neither the copies nor
-// bf16: the backend refuses such kernels there, and their bodies are empty.
+// 16 bytes loaded by a warp, and products of 16 x 8 x 16 bf16 or f16 summed in float. Older GPUs have neither the
+// copies nor bf16: the backend refuses such kernels there, and their bodies are empty.
 #pragma once
 #include "../launch.cuh"
 #ifdef DLCORE_EMULATOR
@@ -52,6 +52,14 @@ __device__ inline void load_matrices(const void* row, uint32_t (&x)[4]) {
 // row r + 8; a[0 ... 3] are (rows, depth) 8 x 8 matrices (0, 0), (1, 0), (0, 1), (1, 1); b[0], b[1] those of the depth.
 __device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same of f16.
+__device__ inline void multiply_add_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

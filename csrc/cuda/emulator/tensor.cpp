@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "simt.h"
+#include "../../math/storage.h"
+#include "sm80.h"
 
 namespace dlcore {
 namespace emulator {
@@ -15,7 +16,11 @@ namespace {
 constexpr int M = 16, N = 8, K = 16, BLOCK = 8;
 constexpr double UNIT = 1.0 / (1 << 24), SMALLEST = 1e-200;
 
-float bf16_of(uint32_t word, int half) { return from_word<float>(half ? word & 0xffff0000u : word << 16); }
+// The lower or upper half of a word.
+template <class Type>
+float half_of_word(uint32_t word, int half) {
+  return Type{uint16_t(half ? word >> 16 : word)};
+}
 
 // c += a b for the columns, in loops that the compiler turns into vectors
 void cut_sums(const double* a, const double (*b)[N], float* c) {
@@ -84,15 +89,16 @@ const char* load_rows(void* const (&lanes)[32]) {
   return nullptr;
 }
 
-const char* multiply_fragments(void* const (&lanes)[32]) {
+template <class Type>
+const char* multiply(void* const (&lanes)[32]) {
   double a[M][K], b[K][N];
   float c[M][N];
   for (int lane = 0; lane < 32; ++lane) {
     const Fragments& own = *static_cast<const Fragments*>(lanes[lane]);
     for (int j = 0; j < 2; ++j) {
       const int row = lane / 4, along = lane % 4 * 2 + j;
-      for (int i = 0; i < 4; ++i) a[row + i % 2 * 8][along + i / 2 * 8] = bf16_of(own.a[i], j);
-      for (int i = 0; i < 2; ++i) b[along + i * 8][row] = bf16_of(own.b[i], j);
+      for (int i = 0; i < 4; ++i) a[row + i % 2 * 8][along + i / 2 * 8] = half_of_word<Type>(own.a[i], j);
+      for (int i = 0; i < 2; ++i) b[along + i * 8][row] = half_of_word<Type>(own.b[i], j);
     }
   }
   for_sums(lanes, [&](float& own, int row, int column) { c[row][column] = own; });
@@ -102,6 +108,9 @@ const char* multiply_fragments(void* const (&lanes)[32]) {
   for_sums(lanes, [&](float& own, int row, int column) { own = c[row][column]; });
   return nullptr;
 }
+
+const char* multiply_fragments(void* const (&lanes)[32]) { return multiply<cuda::DLCORE_ISA::Brain16>(lanes); }
+const char* multiply_fragments_f16(void* const (&lanes)[32]) { return multiply<cuda::DLCORE_ISA::Half16>(lanes); }
 
 }  // namespace emulator
 }  // namespace dlcore

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// C (m, n) = A B, A B^T or A^T B from bf16 parts on tensor cores, then its chain. Bound by them.
+// C (m, n) = A B, A B^T or A^T B from bf16 parts, or one of f16, on tensor cores, then its chain. Bound by them.
 //
 // Stages of the depth, all parts of both operands, go through shared memory by asynchronous copies; each part is loaded
 // once for all the terms it is in. As in cpu/gemm/unit/multiply.h x y = hh + (hm + mh) + (hl + mm + lh); tensor cores
@@ -17,8 +17,9 @@ constexpr int WARPS_DOWN = 2, WARPS_ACROSS = THREADS / WARP / WARPS_DOWN;
 // A block. A stage of 128 + 128 rows is 16 KB a part: 4, 3 and 2 of them fit into the 99 KB of sm_86, 89 and 120, and
 // with three parts 2 x 192 instructions of a warp outlast a load. Sums and accumulators take 2 x 64 registers of 255;
 // of tiles of 64 x 64 a multiprocessor has two.
-template <int terms_, int tile>
+template <int terms_, int tile, DType type_ = DType::bf16>
 struct Config {
+  static constexpr DType type = type_;
   static constexpr int terms = terms_, parts = PARTS_OF_TERMS[terms], stages = 5 - parts;
   static constexpr int rows = int(MMA.tiles[tile].rows), cols = int(MMA.tiles[tile].cols);
   static constexpr int warp_rows = rows / WARPS_DOWN, warp_cols = cols / WARPS_ACROSS;
@@ -111,7 +112,12 @@ struct Dots {
     for (int i = 0; i < C::warp_rows / 16; ++i) {
       DLCORE_UNROLL(8)
       for (int j = 0; j < C::warp_cols / 8; ++j) {
-        multiply_add(sums.v[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        const uint32_t b0 = b[j / 2][j % 2 * 2], b1 = b[j / 2][j % 2 * 2 + 1];
+        if constexpr (C::type == DType::f16) {
+          multiply_add_f16(sums.v[i][j], a[i], b0, b1);
+        } else {
+          multiply_add(sums.v[i][j], a[i], b0, b1);
+        }
       }
     }
   }
@@ -214,10 +220,9 @@ __device__ inline void finish(const Instruction& in, const TermsCut& cut, const 
   }
 }
 
-template <Role role, int terms, int tile>
-__global__ void __launch_bounds__(THREADS, tile == 0 ? 2 : 1) mma_kernel(const Instruction in, const TermsCut cut) {
+template <Role role, class C>
+__device__ inline void multiply_tile(const Instruction& in, const TermsCut& cut) {
 #ifdef DLCORE_SM80
-  typedef Config<terms, tile> C;
   MmaMemory<C>& memory = shared_memory<MmaMemory<C>>();
   const TilePlace place = tile_place(cut, blockIdx.x);
   const int64_t begin = place.split * cut.split_depth, end = min(depth_of(in), begin + cut.split_depth);
@@ -227,13 +232,26 @@ __global__ void __launch_bounds__(THREADS, tile == 0 ? 2 : 1) mma_kernel(const I
 #endif
 }
 
+template <Role role, int terms, int tile>
+__global__ void __launch_bounds__(THREADS, tile == 0 ? 2 : 1) mma_kernel(const Instruction in, const TermsCut cut) {
+  multiply_tile<role, Config<terms, tile>>(in, cut);
+}
+
+template <Role role, int tile>
+__global__ void __launch_bounds__(THREADS, tile == 0 ? 2 : 1) mma_f16_kernel(const Instruction in, const TermsCut cut) {
+  multiply_tile<role, Config<1, tile, DType::f16>>(in, cut);
+}
+
 template <int terms, int tile>
 static void launch_mma(const Launch& l, const TermsCut& c) {
   static_assert(sizeof(MmaMemory<Config<terms, tile>>) <= 99 * 1024, "what a block of sm_86 may have");
   void (*const kernels[])(Instruction, TermsCut) = {
       mma_kernel<Role::nn, terms, tile>, mma_kernel<Role::nt, terms, tile>, mma_kernel<Role::tn, terms, tile>};
-  launch_kernel(kernels[int(role_of(*l.instruction))], l, blocks_of(c), THREADS, sizeof(MmaMemory<Config<terms, tile>>),
-                c);
+  void (*const of_f16[])(Instruction, TermsCut) = {mma_f16_kernel<Role::nn, tile>, mma_f16_kernel<Role::nt, tile>,
+                                                   mma_f16_kernel<Role::tn, tile>};
+  const bool f16 = terms == 1 && l.instruction->operands[0].dtype == DType::f16;
+  launch_kernel((f16 ? of_f16 : kernels)[int(role_of(*l.instruction))], l, blocks_of(c), THREADS,
+                sizeof(MmaMemory<Config<terms, tile>>), c);
 }
 
 static void launch(const Launch& l, int32_t phase) {

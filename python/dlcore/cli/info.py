@@ -7,7 +7,7 @@ import platform
 from typing import Any
 
 from .. import __version__, _core
-from ..backend import PRECISIONS, describe_precision, get, num_threads
+from ..backend import describe_precision, get, num_threads
 from .output import Output
 from .parser import JSON, Parser
 
@@ -39,7 +39,7 @@ def run(argv: list[str]) -> int:
 
 
 def _precisions(chosen: str | None) -> dict[str, str]:
-    return {name: describe_precision(get(), name) for name in PRECISIONS} if chosen else {}
+    return {name: describe_precision(get(), name) for name in _core.PRECISIONS} if chosen else {}
 
 
 def _numpy_version() -> str:

@@ -80,7 +80,8 @@ def _check_machine(options: dict[str, Any]) -> None:
     """Device and instruction set, before any data is read."""
     try:
         device = backend.select_device(options.get("device", "auto"))
-        backend.check_gemm("train", backend.get(device=device), options.get("gemm", "auto"))
+        gemm = backend.check_gemm("train", backend.get(device=device), options.get("gemm", "auto"))
+        backend.check_precision("train", backend.get(device=device), options.get("precision", "float32"), gemm)
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error)) from None
 

@@ -112,10 +112,10 @@ class ElementLoss(Op):
 
 
 class GradScale(Op):
-    """1 / (sum of weights) x clip factor, and the gradient norm."""
+    """1 / (sum of weights) / (loss scale) x clip factor, and the gradient norm; the next loss scale."""
 
     kernel = "grad_scale"
-    operands = "metrics gradients? out>"
+    operands = "metrics gradients? out> loss_scale!?"
     rowwise = False
 
 
@@ -123,7 +123,7 @@ class Update(Op):
     """One optimizer step over the flat arena."""
 
     kernel = "update"
-    operands = "w! g! s1!? s2!? grad_scale hyper counters"
+    operands = "w! g! s1!? s2!? grad_scale hyper counters loss_scale? copies>?"
     rowwise = False
 
 
@@ -131,7 +131,7 @@ class Tick(Op):
     """Advance the counters; write a row of results."""
 
     kernel = "tick"
-    operands = "counters! metrics!? grad_scale? results!?"
+    operands = "counters! metrics!? grad_scale? results!? loss_scale?"
     rowwise = False
 
 

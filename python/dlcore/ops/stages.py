@@ -132,10 +132,10 @@ class Dropout(Stage):
 
 
 class Scale(Stage):
-    """y = x * numbers[0]."""
+    """y = x * numbers[0], and by the scale of the loss where it is given."""
 
     stage = "scale"
-    operands = "x"
+    operands = "x a?"
 
     @staticmethod
     def backward(trace, node, gradient, needs):

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner: trace -> differentiate -> append update -> fuse -> place -> record, each a function from list to list."""
+"""The planner: trace -> differentiate -> append update -> choose -> fuse -> place -> record, each from list to list."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from ..graph import Trace, Value, substitute
+from .copies import keep_copies
 from .fuse import fuse as fuse_chains
 from .fuse import unfused
 from .plan import Plan, Segment
 from .precision import choose_terms, layout_of
 from .programs import Batch, Source, UpdateSpec, evaluation, prediction, training
+from .storage import choose_storage
 
 __all__ = ["Batch", "Plan", "Segment", "Source", "UpdateSpec", "evaluation", "finish", "prediction", "training"]
 
@@ -36,5 +38,6 @@ def finish(
     ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
     """
     nodes = choose_terms(substitute(trace.nodes, targets or {}), backend, precision, gemm)
-    nodes = (fuse_chains if fuse else unfused)(nodes, partial(layout_of, backend))
+    nodes = choose_storage(nodes, backend, precision)
+    nodes = keep_copies((fuse_chains if fuse else unfused)(nodes, partial(layout_of, backend, precision)))
     return Plan(backend, nodes, segments, precision=precision, gemm=gemm, record=record, replay=replay)

@@ -34,15 +34,25 @@ def unfused(nodes: Iterable[Node], layout) -> list[Node]:
 
 
 def fuse(nodes: list[Node], layout) -> list[Node]:
-    """The fused list; ``layout(role, terms, m, n, k)`` gives (layout, strip or parts) that a product wants of its B, parts
-    of both operands."""
-    hosts = _ride(_rebuild(_known_first(nodes)))
+    """The fused list; ``layout(role, terms, m, n, k)`` gives (layout, strip or parts, dtype) that a product wants of its B,
+    parts of both operands."""
+    hosts = _hosts(nodes)
     needed = _needed(hosts)
     return _absorb(_store_parts(_pack([h.kernel(needed) for h in hosts], layout)))
 
 
+def stored(nodes: list[Node]) -> set[Value]:
+    """The values that kernels of the fused list read from memory."""
+    return _needed(_hosts(nodes))
+
+
+def _hosts(nodes: list[Node]) -> list[_Host]:
+    return _ride(_rebuild(_known_first(nodes)))
+
+
 def _stores(value: Value | None) -> tuple[Node, ...]:
-    return () if value is None else (Node(Store, {"out": value}),)
+    """What is held in 16 bits is rounded for all who read it, in memory or further on in the chain."""
+    return () if value is None else (Node(Store, {"out": value}, numbers=(float(value.layout == "parts"),)),)
 
 
 def _known_first(nodes: list[Node]) -> list[Node]:
@@ -175,19 +185,22 @@ def _pack(nodes: list[Node], layout) -> list[Node]:
     for node in nodes:
         if node.op is Product:
             role = int(node.numbers[0])
-            kind, ld = layout(role, terms_of(node), *product_shape(role, node.operands["a"], node.operands["b"]))
-            if kind == "parts":
-                made = {name: _packed(out, packs, node, name, kind, ld) for name in ("a", "b")}
-                node = replace(node, operands=made)
-            elif kind != "row_major":
-                b = _packed(out, packs, node, "b", kind, ld, transposed=role == ROLE_NT)
+            wanted = layout(role, terms_of(node), *product_shape(role, node.operands["a"], node.operands["b"]))
+            if wanted[0] == "parts":
+                unpacked = [name for name, v in node.operands.items() if v.layout != "parts"]
+                made = {name: _packed(out, packs, node, name, *wanted) for name in unpacked}
+                node = replace(node, operands={**node.operands, **made})
+            elif wanted[0] != "row_major":
+                b = _packed(out, packs, node, "b", *wanted, transposed=role == ROLE_NT)
                 role = ROLE_NN if role == ROLE_NT else role
                 node = replace(node, operands={**node.operands, "b": b}, numbers=(float(role), *node.numbers[1:]))
         out.append(node)
     return out
 
 
-def _packed(out: list[Node], packs: dict[Value, int], node: Node, name: str, kind: str, ld: int, transposed=False) -> Value:
+def _packed(
+    out: list[Node], packs: dict[Value, int], node: Node, name: str, kind: str, ld: int, dtype="real", transposed=False
+) -> Value:
     """The packed form of a product's operand, from the pack node of that value: a new one, or its second output."""
     b, transposed = node.operands[name], float(transposed)
     at = packs.get(b)
@@ -198,7 +211,6 @@ def _packed(out: list[Node], packs: dict[Value, int], node: Node, name: str, kin
             made = pack.operands.get(name)
             if made is not None and (flag, made.layout, made.ld) == (transposed, kind, ld):
                 return made
-    dtype = "real" if kind == "strips" else "bf16"
     shape = (b.cols, b.rows) if transposed else (b.rows, b.cols)
     value = b.trace.value(f"{b.name}P{'t' if transposed else ''}", shape, layout=kind, ld=ld, dtype=dtype)
     if at is None or "packed2" in pack.operands:
@@ -222,7 +234,7 @@ def _store_parts(nodes: list[Node]) -> list[Node]:
             if x not in taken or x in read or x.kind != "temporary":
                 yield stage
             if x in taken:
-                yield from (store for v in taken[x].writes() for store in _stores(v))
+                yield from (Node(Store, {"out": v}) for v in taken[x].writes())
 
     return [replace(node, chain=tuple(chain(node))) for node in nodes if node not in taken.values()]
 

@@ -65,5 +65,6 @@ def _stage(node: Node, offset_of) -> str:
 def _value(value: Value, offset_of) -> str:
     shape = "x".join(str(n) for n in value.shape)
     place = f"@{offset_of(value)}" if value.kind == "temporary" else ""
-    layout = "P" if value.layout != "row_major" and not value.name.rstrip("t").endswith("P") else ""
-    return f"{value.name}{layout}[{shape}]{place}"
+    packed = value.layout != "row_major" and not value.name.rstrip("t").endswith("P")
+    held = f".{value.dtype}" if packed and value.layout == "parts" else "P" if packed else ""
+    return f"{value.name}{held}[{shape}]{place}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..graph import Node, Value
 from ..ops import Product
+from .copies import PART
 from .depth_first import sections
 from .listing import listing
 from .place import Block, in_place, lifetimes, place
@@ -26,17 +27,17 @@ class Bound:
 
     def __init__(self, plan: Plan, arenas: Mapping[str, object], program):
         self.plan = plan
-        (call,) = plan.calls_of(program)
+        (call,) = plan.calls_of(program, apart=True)
         self._prepared = plan.prepare(call, arenas)
-        self.parts = len(call)
-        self._prepared.run(times=[0] * self.parts)
+        self.parts, self._once = len(call) - plan.begins, [1] * plan.begins
+        self._prepared.run(times=[0] * len(call))
 
     def run(self, arenas: Mapping[str, object], times, threads: int) -> None:
         """Run the parts of the program so many times; arenas that are not given stay."""
         for i, name in enumerate(self.plan.arenas):
             if name in arenas:
                 self._prepared.set(i, arenas[name])
-        self._prepared.run(threads, times)
+        self._prepared.run(threads, [*self._once, *times])
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Plan:
         self.constants = self._pack_constants(nodes)
         own = {n: backend.scratch(self._lowering.instruction(n)) for n in nodes}
         self.parts = tuple(dict.fromkeys(n.section for n in nodes))
+        self.begins = PART in self.parts
         self.sections = self._sections(nodes, own)
         self._lowering.local = {v: (at, s.row_bytes) for _, s in self.sections for v, at in s.local.items()}
         ordered = [n for _, s in self.sections for n in s.nodes]
@@ -100,8 +102,15 @@ class Plan:
         """One call bound to its arenas, for many runs."""
         return self._backend.prepare(call, self.bases(arenas), self.arenas)
 
-    def calls_of(self, program) -> list[list]:
-        """What the backend is handed: one call with the whole program, or, unrecorded, one call a kernel."""
+    def calls_of(self, program, apart: bool = False) -> list[list]:
+        """What the backend is handed: one call with the whole program, or, unrecorded, one call a kernel.
+
+        Weights are packed before the first of its lists, in the same one where that runs once, unless ``apart``.
+        """
+        if self.begins:
+            (parts, times), *more = program
+            alone = apart or times != 1
+            program = [((PART,), 1), *program] if alone else [((PART, *parts), 1), *more]
         lists = [(self._recordings(parts), times) for parts, times in program]
         lists = [(recordings, times) for recordings, times in lists if recordings and times]
         if self._recorded:
@@ -130,6 +139,9 @@ class Plan:
         value = self._lowering.places.get(value, value)
         if value.kind == "temporary":
             return self._offsets.get(value, 0)
+        if value.kind == "copies":
+            element = self._segments[value.parameter].offset * value.ld if value.parameter else 0
+            return element * self._lowering.itemsize(value)
         if value.kind in ("parameter", "gradient"):
             return self._segments[value.parameter].offset * self._lowering.itemsize(value) if value.parameter else 0
         if value.kind == "table":

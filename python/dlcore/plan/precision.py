@@ -8,8 +8,11 @@ from dataclasses import replace
 
 from .. import _core
 from ..backend import CUBLASLT, GEMMS, describe_precision
+from ..backend import terms as terms_from
 from ..graph import Node, Value
 from ..ops import ROLE_NN, ROLE_NT, Product
+
+HALVES = {"bf16": "bf16", "float16": "f16"}  # by precision: of values between kernels where both operands come in parts
 
 
 def product_shape(role: int, a: Value, b: Value) -> tuple[int, int, int]:
@@ -34,7 +37,7 @@ def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "au
         if node.op is not Product:
             return node
         role = int(node.numbers[0])
-        terms = backend.terms(precision, *product_shape(role, node.operands["a"], node.operands["b"]), gemm)
+        terms = terms_from(backend, precision, *product_shape(role, node.operands["a"], node.operands["b"]), gemm)
         by = [GEMMS.index(gemm)] if (terms and gemm != "auto") or gemm == CUBLASLT else []
         asked = terms == 0 and precision == "float32" and not by
         return node if asked else replace(node, numbers=tuple(map(float, (role, terms, *by))))
@@ -42,21 +45,23 @@ def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "au
     return [chosen(node) for node in nodes]
 
 
-def layout_of(backend, role: int, terms: int, m: int, n: int, k: int) -> tuple[str, int]:
-    """The layout of a product's B, or of both operands (parts), with the columns of a strip or the number of parts."""
+def layout_of(backend, precision: str, role: int, terms: int, m: int, n: int, k: int) -> tuple[str, int, str]:
+    """The layout of a product's B, or of both operands (parts), with the columns of a strip or the number of parts, and the
+    dtype."""
     if terms:
-        return backend.unit_layout, _core.PARTS[terms]
-    return backend.layout(_core.ROLES[role], m, n, k), backend.strip
+        return backend.unit_layout, _core.PARTS[terms], HALVES.get(precision, "bf16")
+    return backend.layout(_core.ROLES[role], m, n, k), backend.strip, "real"
 
 
 def product_name(node: Node) -> str:
     """The kernel's name in a listing: product, or with how it is made where that is not what float32 would say."""
     if len(node.numbers) < 2:
         return "product"
-    if len(node.numbers) > 2:
-        return f"product.{GEMMS[int(node.numbers[2])]}"
+    if GEMMS[int(node.numbers[2]) if len(node.numbers) > 2 else 0] == CUBLASLT:
+        return f"product.{CUBLASLT}"
     terms = terms_of(node)
-    return f"product.bf16{f'x{terms}' if terms > 1 else ''}" if terms else "product.float32"
+    of = "f16" if node.operands["a"].dtype == "f16" else "bf16"
+    return f"product.{of}{f'x{terms}' if terms > 1 else ''}" if terms else "product.float32"
 
 
 def precision_line(nodes: Iterable[Node], backend, precision: str, gemm: str = "auto") -> str:

@@ -61,6 +61,7 @@ class UpdateSpec:
     accumulate: bool = False
     groups: int = 1
     table_rows: int = 1  # of hyper and results: updates of one call
+    scaling: tuple[float, ...] = ()  # of the loss: what divides it beside its scale, growth, backoff, interval
 
 
 def training(layer, loss, batch: Batch, trained, update: UpdateSpec) -> Trace:
@@ -68,10 +69,21 @@ def training(layer, loss, batch: Batch, trained, update: UpdateSpec) -> Trace:
     trace = Trace(training=True)
     _forward_and_loss(trace, layer, loss, batch, gradient=True)
     wanted = {v for p, v in trace.parameters.items() if p in trained}
+    scale = _scale_seeds(trace, update.scaling[0]) if update.scaling else None
     differentiate(trace, wanted, update.accumulate)
     _advance(trace, batch.rows)
-    _append_update(trace, update)
+    _append_update(trace, update, scale)
     return trace
+
+
+def _scale_seeds(trace: Trace, rows: float) -> Value:
+    """Multiply the gradients of the loss by its scale, as if it were a mean over so many rows; return the scale."""
+    scale = trace.value("loss_scale", (1, _core.LOSS_SCALE), kind="loss_scale")
+    trace.seeds[:] = [
+        (y, trace.append(ops.Scale, trace.value(f"{d.name}_scaled", d.shape), x=d, a=scale, numbers=(1 / rows,)))
+        for y, d in trace.seeds
+    ]
+    return scale
 
 
 def evaluation(layer, loss, batch: Batch) -> Trace:
@@ -150,7 +162,7 @@ def _advance(trace: Trace, rows: int) -> None:
     trace.append(ops.Tick, counters=trace.table("counters"), numbers=(1, 0, rows))
 
 
-def _append_update(trace: Trace, spec: UpdateSpec) -> None:
+def _append_update(trace: Trace, spec: UpdateSpec, loss_scale: Value | None) -> None:
     trace.section = "update"
     flat = (1, spec.elements)
     gradients = trace.value("gradients", flat, kind="gradient")
@@ -161,14 +173,18 @@ def _append_update(trace: Trace, spec: UpdateSpec) -> None:
     trace.append(
         ops.GradScale,
         metrics=metrics,
-        gradients=gradients if spec.clip_norm else None,
+        gradients=gradients if spec.clip_norm or loss_scale else None,
         out=scale,
-        numbers=(spec.clip_norm,),
+        loss_scale=loss_scale,
+        numbers=(spec.clip_norm, *spec.scaling),
     )
     trace.append(
         ops.Update, w=trace.value("w", flat, kind="parameter"), g=gradients, grad_scale=scale, hyper=hyper,
-        counters=counters, function=spec.rule, **dict(zip(("s1", "s2"), states)),
+        counters=counters, loss_scale=loss_scale, function=spec.rule, **dict(zip(("s1", "s2"), states)),
         numbers=(spec.clip_value, spec.accumulate, spec.groups, len(spec.segments), *sum(spec.segments, ())),
     )  # fmt: skip
-    trace.append(ops.Tick, counters=counters, metrics=metrics, grad_scale=scale, results=results, numbers=(0, 1, 0))
+    trace.append(
+        ops.Tick, counters=counters, metrics=metrics, grad_scale=scale, results=results, loss_scale=loss_scale,
+        numbers=(0, 1, 0),
+    )  # fmt: skip
     trace.section = "gradients"

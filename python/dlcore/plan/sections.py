@@ -14,8 +14,8 @@ from .precision import product_shape, terms_of
 CHUNK_ROWS = 64
 # Waking and joining a second thread costs one to two microseconds; below this estimate one thread does the work alone.
 SERIAL_NS = 4000.0
-# What a step that threads share costs above half its work: they wait, read what the other wrote, have unequal shares. Nets
-# 64 to 256 wide, batch 64 to 256, two threads: 3.5 to 5.9 us where the cores share a cache, 12.7 to 19.4 where they do not.
+# What another step that threads share costs above half its work: they wait, read what the other wrote, have unequal shares.
+# Nets 64 to 256 wide, batch 64 to 256, two threads: 3.5 to 5.9 us where cores share a cache, 12.7 to 19.4 where they do not.
 STEP_NS = 6000.0
 LEAST_CHUNKS = 16  # fewer would leave threads idle where a product alone has work for them
 PRODUCT_FLOPS_PER_NS = 80.0
@@ -89,7 +89,7 @@ def worth_sharing(sections: list[Section], phases: Mapping[Node, int]) -> bool:
     shared = [s for s in sections if not s.serial]
     work = sum(estimate_ns(n) for s in shared for n in s.nodes)
     steps = sum(sum(phases[n] for n in s.nodes) - (len(s.nodes) - 1 if s.block_rows else 0) for s in shared)
-    return any(s.local for s in shared) or work / 2 >= STEP_NS * steps
+    return any(s.local for s in shared) or work / 2 >= STEP_NS * (steps - 1)
 
 
 def merge_serial(parts: list[Section]) -> list[Section]:

@@ -93,6 +93,8 @@ class Loop:
         lr = self.training.optimizer.row(self.training.updates, self.updates_per_epoch)["lr"]
         loss, weight, correct, rows = self._train()
         row = {"epoch": epoch, "loss": loss / weight if weight else 0.0}
+        if self.net.precision == "float16":
+            row |= {"loss_scale": self.training.loss_scale, "skipped": self.skipped}
         if self.training.loss.task == "classification":
             row["accuracy"] = correct / rows
         seconds = time.monotonic() - start
@@ -106,7 +108,7 @@ class Loop:
         return row
 
     def _plan(self, size: int):
-        return self.training.plan(self.feed.batch(size), table_rows=TABLE_ROWS)
+        return self.training.plan(self.feed.batch(size), table_rows=TABLE_ROWS, rows=self.options.batch_size)
 
     def _bind(self, plan, batches: int) -> Bound:
         """A plan with its memory; the program: whole updates, then the gradients that are left of so many batches."""
@@ -121,6 +123,7 @@ class Loop:
     def _train(self) -> np.ndarray:
         """One pass over the shuffled rows; the sums of the metrics."""
         total, counts = np.zeros(4), dict(self.sizes)
+        self.skipped = 0
         for piece in self.feed.pieces(self._order()):
             size, done, plan = piece.size, 0, self._plan(piece.size)
             if plan is not self.bound[size].plan:  # a callback has frozen something
@@ -154,7 +157,9 @@ class Loop:
         begin = time.perf_counter()
         bound.run(training.arenas(**arenas), [whole, int(rest > 0)][: bound.parts], net.threads)
         self.seconds_per_update = (time.perf_counter() - begin) / updates
-        training.updates += updates
+        skipped = int(net.tables.view(np.int64)[_core.COUNTER["skipped"]])
+        self.skipped += skipped
+        training.updates += updates - skipped
         training.draws += steps
         return self.results[:updates, :4].sum(axis=0)
 

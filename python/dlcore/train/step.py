@@ -13,6 +13,9 @@ from ..optim.tables import hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
 from . import inputs
 
+# Of the loss under float16, as torch.amp.GradScaler has them.
+INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000
+
 
 class Training:
     """Loss, optimizer, and everything that an update reads and writes beside the parameters."""
@@ -25,6 +28,11 @@ class Training:
         rule_states = net.backend.rules[optimizer.rule][1]
         names = ["gradients", *(f"optimizer{i + 1}" for i in range(rule_states))]
         self._memories = {name: backends.Memory(net.backend, name, elements, net.dtype) for name in names}
+        if terms := backends.terms(net.backend, net.precision, 1, 1, 1, net.gemm) * (net.backend.unit_layout == "parts"):
+            self._memories["copies"] = backends.Memory(net.backend, "copies", elements * _core.PARTS[terms], "uint16")
+        if net.precision == "float16":
+            self._memories["loss_scale"] = backends.Memory(net.backend, "loss_scale", _core.LOSS_SCALE, net.dtype)
+            self._memories["loss_scale"].array[_core.LOSS_SCALE_INDEX["value"]] = INIT_SCALE
 
     @property
     def gradients(self) -> np.ndarray:
@@ -32,28 +40,37 @@ class Training:
         return self._memories["gradients"].array
 
     @property
+    def loss_scale(self) -> float:
+        """What the gradient of the loss is multiplied by; 1 but under float16."""
+        memory = self._memories.get("loss_scale")
+        return 1.0 if memory is None else float(memory.array[_core.LOSS_SCALE_INDEX["value"]])
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The optimizer's state."""
-        return {name: m.array for name, m in self._memories.items() if name != "gradients"}
+        """The optimizer's state, and that of the loss scale."""
+        return {name: m.array for name, m in self._memories.items() if name not in ("gradients", "copies")}
 
     def memories(self):
         """All that lives beside the parameters on the net's device."""
         return self._memories.values()
 
-    def spec(self, table_rows: int = 1) -> UpdateSpec:
-        """The update over the parameters that are not frozen, with tables for so many updates a call."""
+    def spec(self, rows: int, table_rows: int = 1) -> UpdateSpec:
+        """The update over the parameters that are not frozen, with tables for so many updates a call; ``rows``: of a batch."""
         o = self.optimizer
+        scaled = self.net.precision == "float16"
         segments = tuple(
             (s.offset, s.size, 0, float(p.decay or o.decay_all)) for p, s in self.net.store.trained() if not p.frozen
         )
         return UpdateSpec(
-            o.rule, len(self._memories) - 1, self.net.store.trained_elements, segments, o.clip_norm or 0.0, o.clip_value or 0.0,
-            self.accumulate > 1, table_rows=table_rows,
+            o.rule, self.net.backend.rules[o.rule][1], self.net.store.trained_elements, segments, o.clip_norm or 0.0,
+            o.clip_value or 0.0, self.accumulate > 1, table_rows=table_rows,
+            scaling=(float(rows), GROWTH_FACTOR, BACKOFF_FACTOR, float(GROWTH_INTERVAL)) if scaled else (),
         )  # fmt: skip
 
-    def plan(self, batch: Batch, fuse: bool = True, record: bool = True, table_rows: int = 1):
-        """The training plan of a batch, made once."""
-        net, spec = self.net, self.spec(table_rows)
+    def plan(self, batch: Batch, fuse: bool = True, record: bool = True, table_rows: int = 1, rows: int | None = None):
+        """The training plan of a batch, made once; ``rows``: of whole batches, where this is a short one."""
+        net, spec = self.net, self.spec(rows or batch.rows, table_rows)
+        backends.check_precision("training", net.backend, net.precision, net.gemm)
         frozen = tuple(p.frozen for p, _ in net.store.trained())
         key = ("training", net.precision, net.gemm, batch, spec, self.loss.key(), frozen, fuse, record)
 
@@ -73,7 +90,7 @@ class Training:
     def start(self, tables: np.ndarray, position: int = 0) -> None:
         """Set the counters for the next chunk of updates; hyper and results are indexed from its start."""
         counters = tables.view(np.int64)[:8]
-        counters[:4] = (self.draws, 0, position, self.net.seed)
+        counters[:5] = (self.draws, 0, position, self.net.seed, 0)
 
     def hyper(self, count: int, updates_per_epoch: int) -> np.ndarray:
         """Rows of the next ``count`` updates."""
@@ -176,12 +193,12 @@ class _Bound:
         row = training.optimizer.row(training.updates, self.step.updates_per_epoch)
         for name, column in self.columns:
             hyper[column] = row[name]
-        counters[0], counters[1], counters[2], counters[3] = training.draws, 0, 0, self.net.seed
+        counters[0], counters[1], counters[2], counters[3], counters[4] = training.draws, 0, 0, self.net.seed, 0
         if self.net.device != "cpu":
             training.arenas()  # what was written on the host
         for prepared in self.prepared:
             prepared.run(self.net.threads)
-        training.updates += 1
+        training.updates += 1 - counters[4]
         training.draws += 1
         weights = self.results[1]
         return self.results[0] / weights if weights else 0.0
