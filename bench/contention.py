@@ -57,7 +57,7 @@ def measure(contestant: str, workload: str, cores: list[int], rounds: int) -> di
     taken: dict[str, list[float]] = {state: [] for state in STATES}
     with held_to({cores[0]}):
         pinned = Process(contestant, len(cores))
-    with pinned, Process(contestant, len(cores)) as free:
+    with contextlib.closing(pinned), contextlib.closing(Process(contestant, len(cores))) as free:
         for process in (pinned, free):
             process.ask("setup", action="train", item=workload)
             process.ask("begin", part="step")
