@@ -53,7 +53,7 @@ static Role role(const Instruction& in) { return Role(int(in.numbers[0])); }
 // Of a split, or 0 for none.
 static int64_t gradient_depth(int64_t m, int64_t n, int64_t k) {
   const int64_t depth = max(SPLIT_DEPTH, round_up(ceil_div(k, GRADIENT_SPLITS), GRADIENT_BLOCK));
-  return k >= 2 * depth && m * n <= GRADIENT_SIZE && depth * (m + n) >= 8 * m * n ? depth : 0;
+  return 2 * k >= 3 * depth && m * n <= GRADIENT_SIZE && depth * (m + n) >= 8 * m * n ? depth : 0;
 }
 
 // The order of items, and what they keep: of the smaller operand more is read again. A^T is copied for each row chunk,
