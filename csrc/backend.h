@@ -31,6 +31,7 @@ enum class DType : int32_t { f32, f64, f16, bf16, u8, i8, u16, i16, u32, i32, u6
 // does. One part, of bf16 or f16, may also stand for a value that is read and stored in 16 bits.
 enum class Layout : int32_t { row_major, strips, planes, parts };
 constexpr int64_t PLANE_STEP = 32, PART_ALIGN = 8;
+constexpr int64_t MASK_ALIGN = 16;  // columns whose bits are whole bytes in every instruction set
 
 struct View {
   int32_t arena;  // index into the bases given to run; -1: absent
@@ -50,12 +51,13 @@ enum class StageKind : int32_t {
   add,            // v = v + operand
   activate,       // v = f(v)
   activate_grad,  // v = v * f'(operand)     numbers[3] != 0: operand is f's output, else its input
-  dropout,        // v = kept ? v / keep : 0 numbers[0] = drop probability; a = counters
-  scale,          // v = v * numbers[0]; on GPUs times the first element of a where it is given
-  store,          // out = v, or its parts; numbers[0] != 0: v goes on as the one part that is stored
-  sum,            // out (1, cols) = sum over rows of v
-  dot,            // out (1, cols) = sum over rows of v * operand
-  moments         // out (1, cols) = mean over rows, out2 (1, cols) = sum of squared deviations
+  dropout,        // v = kept ? v / keep : 0 numbers[0] = drop probability; a = counters; on a CPU out? = what is kept,
+            //   a bit each, u8 (rows, cols rounded up to MASK_ALIGN / 8), or operand? = such bits, not drawn again
+  scale,   // v = v * numbers[0]; on GPUs times the first element of a where it is given
+  store,   // out = v, or its parts; numbers[0] != 0: v goes on as the one part that is stored
+  sum,     // out (1, cols) = sum over rows of v
+  dot,     // out (1, cols) = sum over rows of v * operand
+  moments  // out (1, cols) = mean over rows, out2 (1, cols) = sum of squared deviations
 };
 
 struct Stage {

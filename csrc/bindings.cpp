@@ -49,6 +49,7 @@ void bind_constants(py::module_& m) {
   m.attr("LOCAL_BYTES") = LOCAL_BYTES;
   m.attr("COLUMN_ALIGN") = COLUMN_ALIGN;
   m.attr("PART_ALIGN") = PART_ALIGN;
+  m.attr("MASK_ALIGN") = MASK_ALIGN;
   m.attr("ALIGNMENT") = ALIGNMENT;
   m.attr("METRICS") = int(METRICS);
   m.attr("COUNTERS") = int(COUNTERS);

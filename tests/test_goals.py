@@ -5,6 +5,7 @@ import importlib
 import json
 
 import pytest
+
 from test_peers import python
 
 

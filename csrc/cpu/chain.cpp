@@ -87,6 +87,22 @@ static void activation(const Call& call, const Stage& s, const Block& b) {
   }
 }
 
+// Of a block's rows, view.ld bytes apart; or nullptr.
+static uint8_t* kept_bits(const Call& call, const View& view, const Block& b) {
+  uint8_t* bits = at<uint8_t>(call, view);
+  return bits ? bits + b.row * view.ld + b.col / 8 : nullptr;
+}
+
+// What the forward pass has drawn.
+static void dropout_again(const uint8_t* bits, int64_t ld, vec scale, const Block& b) {
+  for (int64_t r = 0; r < b.rows; ++r, bits += ld) {
+    real* v = b.v + r * b.ld;
+    for (int64_t c = 0; c < b.cols; c += LANES) {
+      store(v + c, select(mask_of(load_kept(bits, c)), load(v + c) * scale, vec{}));
+    }
+  }
+}
+
 static void dropout(const Call& call, const Stage& s, const Block& b) {
   typedef uint16_t draw_vec __attribute__((vector_size(LANES * 2)));
   if (s.numbers[0] <= 0) return;
@@ -95,6 +111,8 @@ static void dropout(const Call& call, const Stage& s, const Block& b) {
                      uint32_t(s.random_op)};
   const uint32_t threshold = dropout_threshold(s.numbers[0]);
   const vec scale = splat(dropout_scale(threshold));
+  if (const uint8_t* bits = kept_bits(call, s.operand, b)) return dropout_again(bits, s.operand.ld, scale, b);
+  uint8_t* bits = kept_bits(call, s.out, b);
   alignas(ALIGNMENT) uint16_t draws[SLAB_COLUMNS + DROPOUT_COLUMNS];
   for (int64_t r = 0; r < b.rows; ++r) {
     real* v = b.v + r * b.ld;
@@ -104,6 +122,7 @@ static void dropout(const Call& call, const Stage& s, const Block& b) {
       __builtin_memcpy(&draw, draws + c, sizeof draw);
       const ivec kept = __builtin_convertvector(draw, ivec) < integer(threshold);
       store(v + c, select(kept, load(v + c) * scale, vec{}));
+      if (bits) store_kept(bits + r * s.out.ld, c, bits_of(kept));
     }
   }
 }

@@ -69,6 +69,20 @@ inline void dropout_block(const Dropout& d, int64_t row, int64_t first, uint16_t
   }
 }
 
+// What is kept of a row's columns from c on, LANES bits; bits (cols / 8), the first column in the lowest bit.
+constexpr int64_t KEPT_BYTES = LANES < 8 ? 1 : LANES / 8;
+
+inline uint32_t load_kept(const uint8_t* bits, int64_t c) {
+  uint32_t kept = 0;
+  __builtin_memcpy(&kept, bits + c / 8, KEPT_BYTES);
+  return LANES < 8 ? kept >> c % 8 : kept;
+}
+
+inline void store_kept(uint8_t* bits, int64_t c, uint32_t kept) {
+  if (LANES < 8) kept = kept << c % 8 | (c % 8 > 0 ? bits[c / 8] : 0);
+  __builtin_memcpy(bits + c / 8, &kept, KEPT_BYTES);
+}
+
 // draws (round_up(cols, DROPOUT_COLUMNS)) of columns column... of a row; column % 8 == 0
 inline void dropout_draws(const Dropout& d, int64_t row, int64_t column, int64_t cols, uint16_t* draws) {
   int64_t c = 0;

@@ -119,6 +119,27 @@ inline void store_partial(real* p, vec x, int64_t n) {
 #endif
 }
 
+// A bit for each lane of a mask of 0 and -1, that of lane 0 the lowest; and the mask of such bits.
+inline uint32_t bits_of(ivec mask) {
+#if defined(__AVX512F__) && DLCORE_REAL_F64
+  return _mm512_movepi64_mask((__m512i)mask);
+#elif defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask);
+#elif defined(__x86_64__)
+  return uint32_t(DLCORE_MM(movemask)((vec)mask));
+#else
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < LANES; ++i) bits |= uint32_t(mask[i] & 1) << i;
+  return bits;
+#endif
+}
+
+inline ivec mask_of(uint32_t bits) {
+  ivec own;
+  for (int64_t i = 0; i < LANES; ++i) own[i] = integer(1) << i;
+  return ((ivec{} + integer(bits)) & own) != 0;
+}
+
 template <int64_t N>
 struct VectorOf {
   typedef real type __attribute__((vector_size(N * sizeof(real))));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011) and the draws of dropout.
 //
-// counter = (column / 8, row, random op, draws), key = seed: a mask is a function of where the element lies, never
-// stored. Four words of 32 bits are eight draws of 16: column j of eight takes half j % 2 (0: low) of word j / 2.
+// counter = (column / 8, row, random op, draws), key = seed: a mask is a function of where the element lies, and can be
+// drawn again. Four words of 32 bits are eight draws of 16: column j of eight takes half j % 2 (0: low) of word j / 2.
 #pragma once
 #include "portable.h"
 

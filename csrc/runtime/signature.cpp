@@ -116,7 +116,7 @@ const StageSignature STAGES[] = {
     {must, none, none, none, none, none},  // add
     {none, none, none, none, none, none},  // activate
     {must, none, none, none, none, none},  // activate_grad
-    {none, must, none, none, none, none},  // dropout
+    {some, must, none, none, some, none},  // dropout
     {none, some, none, none, none, none},  // scale
     {none, none, none, none, must, none},  // store
     {none, none, none, none, must, none},  // sum

@@ -5,11 +5,12 @@
 
 namespace dlcore {
 
-enum class Element { real, real_or_i32, f64, i32, i64, integer, any };  // real: of the backend
+enum class Element { real, real_or_i32, f64, i32, i64, u8, integer, any };  // real: of the backend
 enum class Access { read, write, update };
 
 // Rows and columns of an operand: a number, or one of these.
 constexpr int64_t ANY = INT64_MIN, ROWS = ANY + 1, COLS = ANY + 2;  // anything; those of the instruction
+constexpr int64_t BITS = ANY + 3;                                   // bytes of a bit for each column
 
 // How much of the operand one call touches.
 enum class Touch { all, rows, elements, row };  // all of it; instruction.rows rows, or elements, of it; one row of it

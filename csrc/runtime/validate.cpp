@@ -47,10 +47,11 @@ void check_stage_views(const Instruction& instruction, const Stage& stage, const
   const StageSignature& signature = signature_of(stage.kind);
   const bool random = stage.kind == StageKind::dropout, stores = stage.kind == StageKind::store;
   const int64_t a_cols = random ? int64_t(COUNTERS) : stage.kind == StageKind::scale ? int64_t(LOSS_SCALE) : COLS;
-  const Use affine = stage.operand.arena >= 0 ? Use::optional : Use::none;
+  const Use affine = stage.operand.arena >= 0 && !random ? Use::optional : Use::none;
   const StageView views[] = {
       {signature.operand,
-       {"operand", Element::real, ROWS, COLS, Access::read, false, Touch::all, Layouts::one_part},
+       {"operand", random ? Element::u8 : Element::real, ROWS, random ? BITS : COLS, Access::read, false, Touch::all,
+        random ? Layouts::row_major : Layouts::one_part},
        &stage.operand},
       {affine, {"operand_scale", Element::real, 1, COLS}, &stage.operand_scale},
       {affine, {"operand_shift", Element::real, 1, COLS}, &stage.operand_shift},
@@ -58,8 +59,8 @@ void check_stage_views(const Instruction& instruction, const Stage& stage, const
       {signature.b, {"b", Element::real, 1, COLS}, &stage.b},
       {signature.c, {"c", Element::real, 1, COLS}, &stage.c},
       {signature.out,
-       {"out", Element::real, stores ? ROWS : 1, COLS, Access::write, false, Touch::all,
-        stores ? Layouts::parts : Layouts::row_major},
+       {"out", random ? Element::u8 : Element::real, stores || random ? ROWS : 1, random ? BITS : COLS, Access::write,
+        false, Touch::all, stores ? Layouts::parts : Layouts::row_major},
        &stage.out},
       {signature.out2, {"out2", Element::real, 1, COLS, Access::write}, &stage.out2}};
   for (const StageView& entry : views) {
@@ -85,6 +86,10 @@ void check_stage_numbers(const Stage& stage, const Traits& traits, const std::st
     CHECK_ARG(stage.numbers[0] >= 0 && stage.numbers[0] < 1, who, ": expected a probability in [0, 1), got ",
               stage.numbers[0]);
     CHECK_ARG(stage.random_op >= 0, who, ": expected a random_op of at least 0, got ", stage.random_op);
+    const bool reads = stage.operand.arena >= 0, writes = stage.out.arena >= 0;
+    CHECK_ARG(!(reads && writes), who, ": expected bits to read or bits to write, got both");
+    CHECK_ARG(!(reads || writes) || traits.unit_layout != Layout::parts, who, ": expected no bits, as ", traits.name,
+              " draws, got a view");
   }
 }
 

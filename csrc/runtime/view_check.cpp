@@ -23,6 +23,8 @@ bool matches(Element element, DType dtype, DType real) {
       return dtype == DType::i32;
     case Element::i64:
       return dtype == DType::i64;
+    case Element::u8:
+      return dtype == DType::u8;
     case Element::integer:
       return dtype >= DType::u8;
     case Element::any:
@@ -43,6 +45,8 @@ const char* describe(Element element, DType real) {
       return "i32";
     case Element::i64:
       return "i64";
+    case Element::u8:
+      return "u8";
     case Element::integer:
       return "an integer dtype";
     case Element::any:
@@ -51,13 +55,14 @@ const char* describe(Element element, DType real) {
   return "";
 }
 
+int64_t whole(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
 int64_t resolve(int64_t extent, const Instruction& instruction) {
+  if (extent == BITS) return whole(instruction.cols, MASK_ALIGN) / 8;
   return extent == ROWS ? instruction.rows : extent == COLS ? instruction.cols : extent;
 }
 
 bool within(int64_t n, int64_t low) { return n >= low && n <= FIELD_LIMIT; }
-
-int64_t whole(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 bool may_lie(const OperandSpec& spec, Layout layout) {
   return layout == Layout::row_major || spec.layouts == Layouts::all ||

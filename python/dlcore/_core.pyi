@@ -37,6 +37,7 @@ LOCAL_ARENA: int  # of views that live inside a block of a section
 LOCAL_BYTES: int  # of a block, at most
 COLUMN_ALIGN: int  # column blocks start at multiples of this
 PART_ALIGN: int  # elements: rows of parts are padded to a multiple
+MASK_ALIGN: int  # columns: rows of the bits of a mask are whole multiples
 ALIGNMENT: int  # bytes, of arenas and placed values
 METRICS: int  # numbers in metrics
 COUNTERS: int  # numbers in counters

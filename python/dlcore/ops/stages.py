@@ -116,10 +116,11 @@ class ActivateGrad(Stage):
 
 
 class Dropout(Stage):
-    """y = x / keep where kept, else 0; the mask is a function of (seed, draws, random op, row, column), never stored."""
+    """y = x / keep where kept, else 0; the mask is a function of (seed, draws, random op, row, column). Its bits may be
+    written to ``out`` and read again as ``operand``."""
 
     stage = "dropout"
-    operands = "x a"
+    operands = "x a operand? out>?"
 
     @staticmethod
     def backward(trace, node, gradient, needs):

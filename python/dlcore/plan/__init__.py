@@ -9,6 +9,7 @@ from ..graph import Trace, Value, substitute
 from .copies import keep_copies
 from .fuse import fuse as fuse_chains
 from .fuse import unfused
+from .masks import keep_masks
 from .plan import Plan, Segment
 from .precision import choose_terms, layout_of
 from .programs import Batch, Source, UpdateSpec, evaluation, prediction, training
@@ -38,6 +39,6 @@ def finish(
     ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
     """
     nodes = choose_terms(substitute(trace.nodes, targets or {}), backend, precision, gemm)
-    nodes = choose_storage(nodes, backend, precision)
+    nodes = choose_storage(keep_masks(nodes, backend), backend, precision)
     nodes = keep_copies((fuse_chains if fuse else unfused)(nodes, partial(layout_of, backend, precision)))
     return Plan(backend, nodes, segments, precision=precision, gemm=gemm, record=record, replay=replay)

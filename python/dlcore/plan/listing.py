@@ -54,7 +54,7 @@ def _stage(node: Node, offset_of) -> str:
             continue
         inside.append(v.name)
     if node.op.stage == "dropout":
-        inside = [f"{node.numbers[0]:g}", f"#{node.random_op}"]
+        inside = [f"{node.numbers[0]:g}", f"#{node.random_op}", *(v.name for n, v in node.operands.items() if n == "operand")]
     elif node.op.stage == "scale":
         inside = [f"{node.numbers[0]:g}"]
     outs = [_value(node.operands[n], offset_of) for n in ("out", "out2") if n in node.operands]

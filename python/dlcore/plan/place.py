@@ -40,7 +40,7 @@ def in_place(nodes, kept: Container[Value] = ()) -> dict[Value, Value]:
         v = node.operands.get("x")
         if node.op is not Pointwise or v.kind != "temporary" or readers[v] != [node] or v in kept:
             continue
-        alike = [w for w in node.writes() if (w.shape, w.layout) == (v.shape, v.layout)]
+        alike = [w for w in node.writes() if (w.shape, w.layout, w.dtype) == (v.shape, v.layout, v.dtype)]
         stored = [w for w in alike if w.kind not in FIXED and w not in kept]
         if stored and maker[v].section == node.section:
             found[v] = found.get(stored[-1], stored[-1])
