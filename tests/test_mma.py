@@ -271,7 +271,7 @@ REFUSED = {
     "row_major_b": (lambda: multiplication(b=_core.View(1, rows=40, cols=6)), "B: expected parts for 6 terms, got row_major"),
     "two_parts": (lambda: multiplication(terms=3), "A: expected 2 parts for 3 terms, got 3"),
     "no_terms": (lambda: multiplication(terms=0), "A: expected row_major for 0 terms, got parts"),
-    "gemm": (lambda: multiplication(numbers=[0, 6, 9]), r"gemm: expected an integer in \[0, 4\), got 9"),
+    "gemm": (lambda: multiplication(numbers=[0, 6, 9]), r"gemm: expected an integer in \[0, 5\), got 9"),
     "simt": (lambda: multiplication(numbers=[0, 6, 1]), "gemm: expected kernels of terms, got 'simt'"),
     "reals": (lambda: multiplication(a=_core.View(0, "f32", "parts", 4, 40, 3)), "A: expected bf16, got f32"),
     "planes": (
