@@ -16,6 +16,7 @@ constexpr int64_t COLUMNS = 128, MANY_ITEMS = 32;
 
 // The depth is split to have so many items, each of so much depth and so many multiplications (5 us).
 constexpr int64_t SPLIT_ITEMS = 16, SPLIT_DEPTH = 512, SPLIT_WORK = 1 << 18;
+constexpr int64_t ALONE_WORK = 5;     // a single block of so many times that is split in two, however deep
 constexpr int64_t STREAM_DEPTH = 64;  // of a split, where few rows read a far B
 
 // A weight gradient is split by the depth alone, so that all of a net are cut at the same rows: into so many splits, of
@@ -82,7 +83,8 @@ static Cut cut(const Instruction& in) {
   c.split_depth = role(in) == Role::tn ? gradient_depth(c.m, c.n, c.k) : 0;
   c.along_rows = c.split_depth > 0;
   if (!c.along_rows) {
-    const int64_t most = c.streams ? c.k / STREAM_DEPTH : min(c.k / SPLIT_DEPTH, c.m * c.n * c.k / SPLIT_WORK);
+    const int64_t work = c.m * c.n * c.k / SPLIT_WORK, least = c.blocks == 1 && work >= ALONE_WORK ? 2 : 1;
+    const int64_t most = c.streams ? c.k / STREAM_DEPTH : min(max(c.k / SPLIT_DEPTH, least), work);
     const int64_t splits = min(ceil_div(SPLIT_ITEMS, c.blocks), most);
     c.split_depth = round_up(ceil_div(c.k, max(1, splits)), DEPTH_ALIGN);
   }
