@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import re
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ from dlcore.cli.output import Output
 from dlcore.cli.parser import JSON, THREADS, Option, Parser, UsageError
 from dlcore.cli.values import boolean, integer, text
 from dlcore.errors import suggest
+from peers import file_name
 
 LIMIT, MULTIPLE = 1.5, 16
 SEQUENCE = range(1, 301)
@@ -226,9 +226,7 @@ def run(argv: list[str]) -> int:
 
 def keep(values: dict, say: Callable[[str], None]) -> None:
     """Write the results, named by date and machine, and their figure."""
-    machine = values["machine"]
-    slug = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
-    path = RESULTS / f"{values['date']}_{slug}_{machine['instruction_set']}_{machine['threads']}t_cliffs.json"
+    path = RESULTS / file_name(values, "cliffs")
     path.write_text(json.dumps(values) + "\n")
     draw(values, path.with_suffix(".png"))
     say(f"written: {path} and its figure")

@@ -3,7 +3,7 @@
 
 A goal is how many times as fast as the fastest float32 peer of the same run dlcore is to be; `of floor` is the share of
 the time that the machine's limits allow (flops at the measured peak, bytes at the measured bandwidth), counted from
-shapes alone. A goal above peer ms / floor ms asks for more than the machine has: those rows say so.
+shapes alone; errors are from float64. A goal above peer ms / floor ms asks for more than the machine has: those rows say so.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def judged(values: dict, goals: dict[str, float]) -> list[dict]:
         rows.append(
             {
                 "row": name, "goal": goal, "lead": lead, "met": lead >= goal, "peer": peer["contestant"],
-                "peer_ms": peer["ms"], "ms": ours["ms"], "of_floor": ours["floor_ms"] and ours["floor_ms"] / ours["ms"],
+                "peer_ms": peer["ms"], "ms": ours["ms"], "error": ours["error"],
+                "peer_error": peer["error"], "of_floor": ours["floor_ms"] and ours["floor_ms"] / ours["ms"],
                 "possible": ours["floor_ms"] and peer["ms"] / ours["floor_ms"],
             }
         )  # fmt: skip
@@ -68,8 +69,8 @@ def judged(values: dict, goals: dict[str, float]) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """Markdown."""
     lines = [
-        "| row | dlcore ms | fastest peer | ms | times as fast | goal | | of floor |",
-        "|---|---|---|---|---|---|---|---|",
+        "| row | dlcore ms | error | fastest peer | ms | error | times as fast | goal | | of floor |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         beyond = r["possible"] and r["possible"] < r["goal"]
@@ -77,7 +78,8 @@ def table(rows: list[dict]) -> str:
         share = f"{100 * r['of_floor']:.0f} %" if r["of_floor"] else ""
         peer = r["peer"].replace("_", " ")
         lines.append(
-            f"| {r['row'].replace('_', ' ')} | {r['ms']:.4g} | {peer} | {r['peer_ms']:.4g} | {r['lead']:.2f} | "
+            f"| {r['row'].replace('_', ' ')} | {r['ms']:.4g} | {r['error']:.0e} | {peer} | {r['peer_ms']:.4g} | "
+            f"{r['peer_error']:.0e} | {r['lead']:.2f} | "
             f"{r['goal']:g} | {said} | {share} |"
         )
     return "\n".join(lines)
@@ -100,7 +102,7 @@ def main(argv: list[str]) -> int:
         return 0
     for action, values in found.items():
         machine = values["machine"]
-        about = f"{machine['processor']}, {machine['instruction_set']}, {machine['threads']} threads, {values['date']}"
+        about = f"{machine['processor']}, {machine['instruction_set']}, {machine['threads']} threads, float32, {values['date']}"
         print(f"\n{about}: `{values['command']}`\n\n{table(rows[action])}")
     return 0
 

@@ -121,13 +121,18 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def keep(values: dict, say) -> None:
-    """Write the results, named by date and machine, and their figures."""
+def file_name(values: dict, what: str) -> str:
+    """Of a result: date, machine and what was measured."""
     machine = values["machine"]
     where = machine.get("gpu", {}).get("name") or machine["processor"]
     slug = re.sub(r"[^a-z0-9]+", "-", where.lower()).strip("-")
     kernels = machine.get("device", machine["instruction_set"])
-    path = RESULTS / f"{values['date']}_{slug}_{kernels}_{machine['threads']}t_peers_{values['action']}.json"
+    return f"{values['date']}_{slug}_{kernels}_{machine['threads']}t_{what}.json"
+
+
+def keep(values: dict, say) -> None:
+    """Write the results, named by date and machine, and their figures."""
+    path = RESULTS / file_name(values, f"peers_{values['action']}")
     write(values, path)
     say(f"written: {path}")
     try:

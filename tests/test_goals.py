@@ -33,7 +33,8 @@ def test_contention_refuses_unknown_names(option, value):
 def test_goals_stand_beside_what_was_measured(tmp_path):
     def row(contestant, ms, lead=None):
         lead = lead and {"times": lead, "low": lead, "high": lead}
-        return {"row": "W7_tiny", "contestant": contestant, "precision": "float32", "ms": ms, "lead": lead, "floor_ms": 0.002}
+        numbers = {"precision": "float32", "ms": ms, "lead": lead, "floor_ms": 0.002, "error": ms / 1000}
+        return {"row": "W7_tiny", "contestant": contestant, **numbers}
 
     machine = {"processor": "one", "instruction_set": "avx2", "threads": 2}
     values = {
@@ -47,5 +48,5 @@ def test_goals_stand_beside_what_was_measured(tmp_path):
     (judged,) = json.loads(found.stdout)["train"]
     assert (judged["goal"], judged["lead"], judged["met"], judged["peer"]) == (8, 5.0, False, "jax")
     assert judged["of_floor"] == pytest.approx(0.2) and judged["possible"] == pytest.approx(25)
-    assert "| W7 tiny | 0.01 | jax | 0.05 | 5.00 | 8 | missed | 20 % |" in python("goals.py", tmp_path).stdout
+    assert "| W7 tiny | 0.01 | 1e-05 | jax | 0.05 | 5e-05 | 5.00 | 8 | missed | 20 % |" in python("goals.py", tmp_path).stdout
     assert python("goals.py", tmp_path / "absent").returncode == 1

@@ -9,7 +9,6 @@ import oracle
 from cases import counters
 from checks import rng
 from dlcore import _core, plan
-from dlcore.ops import Dropout
 from instructions import assert_same_bits, pointwise, stage
 from instructions import backend as backend_of
 
@@ -82,7 +81,3 @@ def test_bits_are_refused_where_they_do_not_fit(cpu_backend):
     both = np.zeros((4, 4), np.uint8)
     with pytest.raises(ValueError, match="expected bits to read or bits to write, got both"):
         pointwise(cpu_backend, x, [drop(out=both, operand=both.copy())])
-
-
-def test_the_op_names_its_bits():
-    assert Dropout.signature["operand"] == "" and Dropout.signature["out"] == ">"

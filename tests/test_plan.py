@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore import ops
+from dlcore import _core, graph, ops
 from dlcore.graph import Trace
 from dlcore.plan.differentiate import differentiate
 from dlcore.plan.fuse import fuse, unfused
@@ -226,6 +226,7 @@ def test_threads_share_a_step_only_where_they_gain(width, batch, shared):
 
 @pytest.mark.parametrize(("cols", "pitch"), [(7, 7), (64, 64), (65, 80), (96, 96), (300, 304)])
 def test_rows_of_wide_temporaries_begin_with_a_cache_line(cols, pitch):
+    assert graph.BLOCK_COLUMNS == _core.COLUMN_ALIGN and graph.LINE * 4 == _core.ALIGNMENT
     trace = Trace(training=True)
     made, given = trace.value("v", (3, cols)), trace.value("x", (3, cols), kind="x")
     assert (made.pitch, made.elements, given.pitch) == (pitch, 3 * pitch, cols)

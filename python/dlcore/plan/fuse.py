@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Third pass: stages move into the chains of kernels. Three rules, no patterns.
+"""Stages move into the chains of kernels. Three rules, no patterns.
 
 1. A pointwise stage joins the end of the chain that makes its input, when its other operands exist there.
 2. A reduction rides in the kernel that makes its input.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fourth pass: every temporary gets an offset in the scratch arena; two values share memory only if never alive together."""
+"""Every temporary gets an offset in the scratch arena; two values share memory only if never alive together."""
 
 from __future__ import annotations
 
