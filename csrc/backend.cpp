@@ -15,7 +15,7 @@
   namespace isa {                                                             \
   extern const KernelEntry* const kernel_table[];                             \
   extern const Traits traits;                                                 \
-  Layout operand_layout(Role, int64_t m, int64_t n, int64_t k);               \
+  Layout operand_layout(Role, int64_t m, int64_t n, int64_t k, bool kept);    \
   int32_t product_terms(Precision, int64_t m, int64_t n, int64_t k);          \
   double fma_probe(int64_t rounds, double* sink);                             \
   void read_probe(const char* p, int64_t bytes, int64_t times, double* sink); \

@@ -235,7 +235,8 @@ class Backend {
   // To its memory; the next run waits for it, the caller need not.
   virtual void put(char* to, const char* from, int64_t bytes) { copy(to, from, bytes); }
   virtual int64_t scratch(const Instruction&) const = 0;
-  virtual Layout layout(Role, int64_t m, int64_t n, int64_t k) const = 0;  // of the B operand, of 0 terms
+  // Of the B operand, of 0 terms; kept: it is packed once for many products.
+  virtual Layout layout(Role, int64_t m, int64_t n, int64_t k, bool kept) const = 0;
   // Terms of the fastest product that errs no more than the precision allows, of the kernels that are asked for.
   virtual int32_t terms(Precision, int64_t m, int64_t n, int64_t k, Gemm) const = 0;
   virtual int64_t depth(const Instruction&) const { return 0; }  // as KernelEntry's

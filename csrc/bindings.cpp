@@ -381,10 +381,10 @@ void bind_backend(py::module_& m) {
           "instruction"_a)
       .def(
           "layout",
-          [](const CoreBackend& b, const std::string& role, int64_t rows, int64_t cols, int64_t depth) {
-            return name_of(b.backend->layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth));
+          [](const CoreBackend& b, const std::string& role, int64_t rows, int64_t cols, int64_t depth, bool kept) {
+            return name_of(b.backend->layout(parse<Role>("layout role", ROLE_NAMES, role), rows, cols, depth, kept));
           },
-          "role"_a, "m"_a, "n"_a, "k"_a)
+          "role"_a, "m"_a, "n"_a, "k"_a, "kept"_a = false)
       .def(
           "terms",
           [](const CoreBackend& b, const std::string& precision, int64_t rows, int64_t cols, int64_t depth,

@@ -21,7 +21,7 @@ extern const KernelEntry* const kernel_table[];  // in the order of enum Kernel
 extern const Traits traits;
 
 // Strips pay when this many row chunks of the product read the same operand; see gemm/pack.cpp.
-Layout operand_layout(Role role, int64_t m, int64_t n, int64_t k);
+Layout operand_layout(Role role, int64_t m, int64_t n, int64_t k, bool kept);
 
 // 0 without a matrix unit; see gemm/product.cpp.
 int32_t product_terms(Precision precision, int64_t m, int64_t n, int64_t k);

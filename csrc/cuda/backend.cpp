@@ -278,7 +278,7 @@ int64_t DeviceBackend::scratch(const Instruction& instruction) const {
   return kernel_table[int32_t(instruction.kernel)]->scratch(instruction);
 }
 
-Layout DeviceBackend::layout(Role, int64_t m, int64_t n, int64_t k) const {
+Layout DeviceBackend::layout(Role, int64_t m, int64_t n, int64_t k, bool) const {
   CHECK_ARG(m > 0 && n > 0 && k > 0, "layout: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
   return Layout::row_major;
 }

@@ -17,7 +17,7 @@ class DeviceBackend : public DeviceDoor {
   void copy(char* to, const char* from, int64_t bytes) override;
   void put(char* to, const char* from, int64_t bytes) override;
   int64_t scratch(const Instruction&) const override;
-  Layout layout(Role, int64_t m, int64_t n, int64_t k) const override;
+  Layout layout(Role, int64_t m, int64_t n, int64_t k, bool kept) const override;
   int32_t terms(Precision, int64_t m, int64_t n, int64_t k, Gemm) const override;
   Recording* record(const Section*, int32_t count) override;
   void run(const Program*, int32_t count, char* const* bases, int32_t threads) override;

@@ -27,9 +27,9 @@ int64_t HostBackend::depth(const Instruction& instruction) const {
   return entry->depth != nullptr ? entry->depth(instruction) : 0;
 }
 
-Layout HostBackend::layout(Role role, int64_t m, int64_t n, int64_t k) const {
+Layout HostBackend::layout(Role role, int64_t m, int64_t n, int64_t k, bool kept) const {
   CHECK_ARG(m > 0 && n > 0 && k > 0, "layout: expected positive m, n and k, got (", m, ", ", n, ", ", k, ")");
-  return kernels_.layout(role, m, n, k);
+  return kernels_.layout(role, m, n, k, kept);
 }
 
 int32_t HostBackend::terms(Precision precision, int64_t m, int64_t n, int64_t k, Gemm gemm) const {

@@ -8,7 +8,7 @@ namespace dlcore {
 struct HostKernels {
   const KernelEntry* const* table;  // in the order of enum Kernel
   const Traits* traits;
-  Layout (*layout)(Role, int64_t m, int64_t n, int64_t k);
+  Layout (*layout)(Role, int64_t m, int64_t n, int64_t k, bool kept);
   int32_t (*terms)(Precision, int64_t m, int64_t n, int64_t k);
   double (*fma_probe)(int64_t rounds, double* sink);  // of the benchmarks; see cpu/probe.cpp
   void (*read_probe)(const char* p, int64_t bytes, int64_t times, double* sink);
@@ -23,7 +23,7 @@ class HostBackend : public Backend {
   void release(char* memory, int64_t bytes) override;
   void copy(char* to, const char* from, int64_t bytes) override;
   int64_t scratch(const Instruction&) const override;
-  Layout layout(Role, int64_t m, int64_t n, int64_t k) const override;
+  Layout layout(Role, int64_t m, int64_t n, int64_t k, bool kept) const override;
   int32_t terms(Precision, int64_t m, int64_t n, int64_t k, Gemm) const override;
   int64_t depth(const Instruction&) const override;
   Recording* record(const Section*, int32_t count) override;

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
     from .net import Net, load
     from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, schedules
+    from .predictor import Predictor
     from .run import vjp
     from .train import Callback, EarlyStopping, History, Progress
 
@@ -44,6 +45,7 @@ _HOMES = {
     "optim": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "schedules"),
     "train": ("Callback", "EarlyStopping", "History", "Progress"),
     "net": ("Net", "load"),
+    "predictor": ("Predictor",),
     "run": ("vjp",),
     "backend": ("num_threads",),
 }  # fmt: skip

@@ -314,8 +314,8 @@ class Backend:
     def depth(self, instruction: Instruction) -> int:
         """Rows of the depth of a product that an item takes, 0 where items are chunks of rows, -1 where neither."""
 
-    def layout(self, role: str, m: int, n: int, k: int) -> _LayoutName:
-        """The layout in which a product of this shape reads its second operand fastest."""
+    def layout(self, role: str, m: int, n: int, k: int, kept: bool = False) -> _LayoutName:
+        """The layout in which a product of this shape reads its second operand fastest; ``kept``: once packed, for many."""
 
     def terms(self, precision: str, m: int, n: int, k: int, gemm: str = "auto") -> int:
         """Of the fastest product of this shape that errs no more than the precision allows; 0: no bf16 terms.

@@ -10,18 +10,17 @@ import numpy as np
 
 from . import backend as backends
 from .arguments import finite_float, one_of, positive_int
-from .device_array import DeviceArray
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .optim import Adam
 from .plan import Batch, Source
-from .plan.plan import TABLE_BYTES
+from .predictor import Plans, Predicting, Predictor
 from .store import Store
 from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
-from .train.evaluation import Evaluation, forward, forward_again, forward_on_device, r2
+from .train.evaluation import Evaluation, r2
 from .train.history import History
 from .train.inputs import Rows
 from .train.loop import Loop
@@ -29,21 +28,7 @@ from .train.statistics import exact_statistics
 from .train.step import Step, Training
 
 
-class Plans:
-    """Plans by everything they depend on; the oldest go when there are many."""
-
-    def __init__(self, limit: int = 32):
-        self.limit, self.table = limit, {}
-
-    def get(self, key, build):
-        if key not in self.table:
-            if len(self.table) >= self.limit:
-                self.table.pop(next(iter(self.table)))
-            self.table[key] = build()
-        return self.table[key]
-
-
-class Net:
+class Net(Predicting):
     """A trainable net.
 
     Parameters
@@ -132,10 +117,6 @@ class Net:
 
     # ------------------------------------------------------------------------------------- what a net holds
     @property
-    def threads(self) -> int:
-        return self._threads or backends.num_threads()
-
-    @property
     def parameters(self) -> dict[str, np.ndarray]:
         """Arrays by path; writing into them changes the net. After a run on a GPU, ask again."""
         return {n: p.value for n, p in self.store.named.items() if not p.state}
@@ -157,34 +138,9 @@ class Net:
                 raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
         self.input = tuple(tuple(v.tolist()) for v in vectors)
 
-    def input_affine(self) -> dict:
-        """The input normalisation as fields of a Batch."""
-        return {} if self.input is None else {"scale": self.input[0], "shift": self.input[1]}
-
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
         return {"parameters": self.store.memory.base, "tables": self.tables}
-
-    @property
-    def tables(self) -> np.ndarray:
-        """Counters, metrics and grad_scale of this thread's programs."""
-        if not hasattr(self._local, "tables"):
-            self._local.tables = backends.allocate(TABLE_BYTES // 8, "float64")
-        return self._local.tables
-
-    @property
-    def forwards(self) -> dict:
-        """The last program of this thread's predictions, with and without softmax."""
-        if not hasattr(self._local, "forwards"):
-            self._local.forwards = {}
-        return self._local.forwards
-
-    def scratch(self, size: int):
-        """Scratch memory of at least ``size`` bytes, kept between the calls of a thread."""
-        if getattr(self._local, "scratch_size", 0) < max(1, size):
-            self._local.scratch = backends.allocate_on(self.backend, "scratch", size)
-            self._local.scratch_size = size
-        return self._local.scratch
 
     @backends.releasing
     def to(self, device: str) -> Net:
@@ -367,36 +323,22 @@ class Net:
         return rows.pick(np.sort(order[held:])), rows.pick(np.sort(order[:held]))
 
     # ------------------------------------------------------------------------------------------ using it
-    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
-        """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units).
+    @backends.releasing
+    def predictor(self, *, threads: int | None = None) -> Predictor:
+        """This net as it is now, for predictions alone: a `Predictor`, which packs the weights once.
 
-        ``x`` may lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
-        there then, as a `DeviceArray`.
+        Parameters
+        ----------
+        threads : int, optional
+            Default: as many as the net.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> dl.Net([dl.Linear(3, 2)]).predictor().predict(np.ones((4, 3), np.float32)).shape
+        (4, 2)
         """
-        y = forward_again(self, x)
-        if y is None:
-            x = inputs.features("predict", x, self.in_features, allow_nonfinite, self.backend)
-            if isinstance(x, DeviceArray):
-                return forward_on_device(self, x, output=self._output_affine())
-            y = forward(self, x)
-        return y if self.target_scaler is None else self.target_scaler.inverse(y)
-
-    def _output_affine(self):
-        """`target_scaler.inverse` as scale and shift of the outputs."""
-        if self.target_scaler is None:
-            return None
-        scale, shift = (
-            np.broadcast_to(v, self.out_features).astype(float) for v in (self.target_scaler.scale, self.target_scaler.shift)
-        )
-        return tuple((1 / scale).tolist()), tuple((-shift / scale).tolist())
-
-    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
-        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them."""
-        y = forward_again(self, x, softmax=True)
-        if y is None:
-            x = inputs.features("predict_proba", x, self.in_features, allow_nonfinite, self.backend)
-            y = (forward_on_device if isinstance(x, DeviceArray) else forward)(self, x, softmax=True)
-        return y
+        return Predictor(self, threads)
 
     @backends.releasing
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:

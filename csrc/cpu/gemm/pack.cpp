@@ -113,8 +113,8 @@ const KernelEntry pack_entry = {phases, items, chain_scratch, run};
 // 2 to 5 %. The B of tn is as long as the batch and comes from memory: nothing to gain.
 constexpr int64_t PACK_CHUNKS = 16;
 
-Layout operand_layout(Role role, int64_t m, int64_t, int64_t) {
-  return role != Role::tn && ceil_div(m, CHUNK_ROWS) >= PACK_CHUNKS ? Layout::strips : Layout::row_major;
+Layout operand_layout(Role role, int64_t m, int64_t, int64_t, bool kept) {
+  return role != Role::tn && (kept || ceil_div(m, CHUNK_ROWS) >= PACK_CHUNKS) ? Layout::strips : Layout::row_major;
 }
 
 DLCORE_END

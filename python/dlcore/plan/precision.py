@@ -45,12 +45,14 @@ def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "au
     return [chosen(node) for node in nodes]
 
 
-def layout_of(backend, precision: str, role: int, terms: int, m: int, n: int, k: int) -> tuple[str, int, str]:
+def layout_of(
+    backend, precision: str, kept: bool, role: int, terms: int, m: int, n: int, k: int
+) -> tuple[str, int, str]:
     """The layout of a product's B, or of both operands (parts), with the columns of a strip or the number of parts, and the
-    dtype."""
+    dtype. ``kept``: it is packed once."""
     if terms:
         return backend.unit_layout, _core.PARTS[terms], HALVES.get(precision, "bf16")
-    return backend.layout(_core.ROLES[role], m, n, k), backend.strip, "real"
+    return backend.layout(_core.ROLES[role], m, n, k, kept), backend.strip, "real"
 
 
 def product_name(node: Node) -> str:

@@ -26,6 +26,12 @@ ITEM = {
 ABSENT = _core.View()
 
 
+def itemsize(value: Value, backend) -> int:
+    """Bytes of an element."""
+    real = "f32" if backend.real == "float32" else "f64"
+    return ITEM[real if value.dtype == "real" else value.dtype]
+
+
 class Lowering:
     """From nodes to instructions: where each value lives, and the ids that the backend gives to formulas."""
 
@@ -36,7 +42,7 @@ class Lowering:
         self.real = "f32" if backend.real == "float32" else "f64"
 
     def itemsize(self, value: Value) -> int:
-        return ITEM[self.real if value.dtype == "real" else value.dtype]
+        return itemsize(value, self.backend)
 
     def view(self, value: Value | None) -> _core.View:
         if value is None:

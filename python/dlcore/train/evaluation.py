@@ -28,7 +28,10 @@ def prediction_plan(net, x, softmax: bool, output=None):
 
     def build():
         trace, targets = prediction(net.layer, batch, softmax, output)
-        return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, targets=targets)
+        return finish(
+            net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, targets=targets,
+            snapshot=net.snapshot,
+        )  # fmt: skip
 
     return net.plans.get(("predict", net.precision, net.gemm, batch, softmax, output), build)
 
