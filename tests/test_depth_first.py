@@ -7,6 +7,7 @@ import pytest
 import dlcore as dl
 from dlcore.ops import ROLE_TN, Product
 from dlcore.plan import depth_first
+from dlcore.train.evaluation import prediction_plan
 from instructions import assert_same_bits
 
 
@@ -56,6 +57,24 @@ def test_prediction_depth_first_has_the_bits_of_layer_by_layer(monkeypatch, rows
     monkeypatch.setattr(depth_first, "WORTH_BYTES", 0)
     monkeypatch.setattr(depth_first, "LEAST_UNITS", 1)
     assert_same_bits(dl.Net(narrow(), seed=4, threads=2).predict(x), expected)
+
+
+@pytest.mark.parametrize("rows", [460, 600, 960])
+def test_a_product_split_by_its_depth_stays_outside(monkeypatch, rows):
+    """Its items are not chunks of rows: 1024 deep, with so few columns that each chunk has two."""
+    x = np.random.default_rng(rows).normal(size=(rows, 8)).astype(np.float32)
+
+    def outputs():
+        net = dl.Net([dl.Linear(8, 1024), dl.ReLU(), dl.Linear(1024, 1024), dl.ReLU(), dl.Linear(1024, 10)], threads=2)
+        plan = prediction_plan(net, x, softmax=False)
+        return net.predict(x), [len(s.nodes) for s in blocks(plan)]
+
+    found, lengths = outputs()
+    assert lengths == [3]
+    monkeypatch.setattr(depth_first, "WORTH_BYTES", 1 << 40)
+    expected, lengths = outputs()
+    assert lengths == []
+    assert_same_bits(found, expected)
 
 
 def test_a_whole_training_step_without_batch_statistics_is_one_section():

@@ -175,3 +175,17 @@ def test_product_and_its_chain_have_the_bits_of_one_after_the_other(backend, rea
         run_kernel(backend, "pointwise", [c], m, n, chains[1])
         for one, other in zip(found, wanted, strict=True):
             assert_same_bits(one, other)
+
+
+def test_a_section_of_row_blocks_takes_no_split_of_the_depth(cpu_isa, real):
+    backend = _core.Backend(cpu_isa, real)
+    kind = "f32" if real == "float32" else "f64"
+    shapes = ((128, 2048), (2048, 10), (128, 10))
+    a, b, c = (_core.View(i, kind, rows=m, cols=n) for i, (m, n) in enumerate(shapes))
+    instruction = _core.Instruction("product", 128, 10, [a, b], [_core.Stage("store", out=c)], [0])
+    size = backend.scratch(instruction)
+    own = _core.View(3, "u8", rows=1, cols=size, ld=size)
+    instruction = _core.Instruction("product", 128, 10, [a, b], [_core.Stage("store", out=c)], [0], own)
+    assert size > 0 and backend.depth(instruction) == -1
+    with pytest.raises(ValueError, match="expected a kernel that goes by rows, got product in larger panels or by its depth"):
+        backend.record([([instruction], False, 64, 0)])

@@ -77,7 +77,7 @@ void check_block(const Planned& planned, const Section& section, int64_t rows, c
   const Instruction& instruction = planned.instruction;
   const int64_t cuts = rows > 0 ? (rows - 1) / (planned.depth > 0 ? planned.depth : CHUNK_ROWS) + 1 : 1;
   CHECK_ARG(planned.depth != NEITHER, who, ": expected a kernel that goes by rows, got ", name_of(instruction.kernel),
-            " in larger panels");
+            " in larger panels or by its depth");
   CHECK_ARG(rows > 0 && planned.rows == rows && planned.items[0] % cuts == 0 && planned.footprint.members == 1, who,
             ": expected work in chunks of ", rows, " rows of one member, got ", planned.items[0], " items of ",
             planned.rows, " rows");

@@ -151,7 +151,7 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last, 
   t.c = cut.splits > 1 ? partial(call, cut, item) : w->c, t.ldc = cut.columns;
   const bool part = cut.along_rows && call.row_end > 0, made = has_strips(cut, area, &w->buffers);
   const Block block = {w->c, t.ldc, area.row, area.col, area.rows, area.cols};
-  const FinishStages stages = cut.splits == 1 && !streams ? finish_stages(*call.instruction) : FinishStages{};
+  const FinishStages stages = cut.splits == 1 && !cut.streams ? finish_stages(*call.instruction) : FinishStages{};
   const Finish finish = finish_of(call, stages, block, w->columns, COLUMNS);
   if (part) {
     t.sum = call.row_begin > area.k ? Sum::add : Sum::assign;
@@ -225,7 +225,7 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
 
 static int64_t depth(const Instruction& in) {
   const Cut c = cut(in);
-  return c.along_rows ? c.split_depth : 0;
+  return c.along_rows ? c.split_depth : c.splits > 1 ? NEITHER : 0;
 }
 
 #if DLCORE_UNIT

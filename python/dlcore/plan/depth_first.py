@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from .. import _core, ops
 from ..graph import Node, Value
 from .place import ALIGNMENT, Block, place
-from .precision import terms_of
 from .sections import CHUNK_ROWS, Section, cut, merge_serial
 
 GRADIENT_ROWS = 128  # a block is a multiple of what a weight gradient adds at once, so its bits stay the same
@@ -28,7 +27,7 @@ def sections(
     """Sections of a node list, runs depth first where that is worth it.
 
     ``phases``: those that a node's kernel takes. ``depths``: rows that an item of a weight gradient takes, 0 where its
-    depth is not cut. ``elsewhere``: what nodes outside of the list read.
+    depth is not cut, -1 of a product whose items are not chunks of rows. ``elsewhere``: what nodes outside of the list read.
     """
     parts: list[Section] = []
     for run in _runs(nodes, depths):
@@ -67,7 +66,7 @@ def _is_gradient(node: Node) -> bool:
 
 def _rows(node: Node, depths) -> int:
     """Rows that the first phase of a node can be cut along, or 0."""
-    if terms_of(node):  # its items are larger panels
+    if depths.get(node, 0) < 0:  # its items are larger panels, or splits of the depth
         return 0
     if _is_gradient(node):
         return node.operands["a"].rows if depths[node] else 0
