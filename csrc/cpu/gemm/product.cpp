@@ -169,7 +169,7 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last, 
       const bool new_a = deeper || then.row != area.row;
       const bool new_b = !(deeper ? made : strips_at(cut, then, &w->buffers).made);
       const Ahead fetched[2] = {!part && cut.far_a && new_a ? ahead_a(o, then) : Ahead{},
-                                !part && cut.far_b && new_b ? ahead_b(o, then) : Ahead{}};
+                                !part && cut.far_b && !cut.streams && new_b ? ahead_b(o, then) : Ahead{}};
       Strips kept = strips_at(cut, area, &w->buffers);
       kept.made = made;
       if (!deeper && stages.all > 0) t.finish = &finish;

@@ -45,9 +45,7 @@ def choose_terms(nodes: Iterable[Node], backend, precision: str, gemm: str = "au
     return [chosen(node) for node in nodes]
 
 
-def layout_of(
-    backend, precision: str, kept: bool, role: int, terms: int, m: int, n: int, k: int
-) -> tuple[str, int, str]:
+def layout_of(backend, precision: str, kept: bool, role: int, terms: int, m: int, n: int, k: int) -> tuple[str, int, str]:
     """The layout of a product's B, or of both operands (parts), with the columns of a strip or the number of parts, and the
     dtype. ``kept``: it is packed once."""
     if terms:
