@@ -68,12 +68,15 @@ def test_every_rule_is_checked(archs, monkeypatch):
     monkeypatch.setattr(archs, "GREPS", (archs.Grep(r"LDG\.E\.128", "a"), archs.Grep("ATOM", ".*", present=False)))
 
     def wrong(log="", limits=None, instructions=("LDG.E.128.CONSTANT",), **changes):
-        use = archs.Usage("a", "90", **{"registers": 40, "stack": 0, "shared": 0, "spills": 0, **changes})
+        use = archs.Usage("a", **{"arch": "90", "registers": 40, "stack": 0, "shared": 0, "spills": 0, **changes})
         use.instructions = Counter(instructions)
         return archs.faults([use], {"a": 40} if limits is None else limits, log)
 
     assert wrong() == []
     assert wrong(registers=41) == ["a on sm_90: expected at most 40 registers, got 41"]
+    assert wrong(arch="75", registers=64) == wrong(arch="86", registers=40) == []  # of fewer threads
+    assert wrong(arch="86", registers=41) == ["a on sm_86: expected at most 40 registers, got 41"]
+    assert wrong(arch="75", registers=65) == ["a on sm_75: expected at most 40 registers, got 65"]
     assert wrong(spills=8, stack=16) == ["a on sm_90: expected no spill and no stack, got 8 and 16 bytes"]
     assert wrong(limits={}) == ["a on sm_90: expected a limit in registers.json, got none for its 40 registers"]
     assert wrong(limits={"a": 40, "b": 8}) == ["registers.json: expected kernels, got 'b', which is none"]
