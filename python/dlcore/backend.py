@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 from functools import cache, wraps
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -80,6 +79,8 @@ def check_gemm(who: str, backend, gemm: str) -> str:
 def open_cublaslt() -> None:
     """Open the library where the wheel nvidia-cublas has put it, the newest first: the backend finds what is open by its
     name, and otherwise what the system has."""
+    from pathlib import Path  # imported late: 1 MB that most programs never use
+
     folders = getattr(find_spec("nvidia"), "submodule_search_locations", None) or ()
     files = [path for folder in folders for path in Path(folder).glob("*/lib/libcublasLt.so.1[23]")]
     for path in sorted(files, key=lambda path: path.name, reverse=True):

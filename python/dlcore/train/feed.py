@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +76,8 @@ class Streamed:
         return Batch(size, **sources, **self.net.input_affine())
 
     def pieces(self, order: np.ndarray | None) -> Iterator[Piece]:
+        from concurrent.futures import ThreadPoolExecutor  # imported late: 1 MB that most programs never use
+
         cuts = list(self._cuts())
         with ThreadPoolExecutor(1) as pool:
             filled = pool.submit(self._fill, 0, order, *cuts[0])
