@@ -1,31 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of any DType read and written as real: the one place that knows what a storage type holds.
+// Rows of any DType read and written as real.
 #pragma once
+#include "../math/storage.h"
 #include "kernels.h"
 
 DLCORE_BEGIN
-
-inline float float_from_bits(uint32_t bits) {
-  float x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-struct Bfloat16 {
-  uint16_t bits;
-  operator float() const { return float_from_bits(uint32_t(bits) << 16); }
-};
-
-struct Float16 {
-  uint16_t bits;
-  // The product with 2^112 moves the exponent's bias from 15 to 127 and normalises what is subnormal.
-  operator float() const {
-    const uint32_t magnitude = uint32_t(bits & 0x7fff) << 13, sign = uint32_t(bits & 0x8000) << 16;
-    const float scaled = float_from_bits(magnitude) * 5.192296858534828e33f;
-    const float finite_or_not = (bits & 0x7c00) == 0x7c00 ? float_from_bits(magnitude | 0x7f800000) : scaled;
-    return sign ? -finite_or_not : finite_or_not;
-  }
-};
 
 constexpr DType REAL = DLCORE_REAL_F64 ? DType::f64 : DType::f32;
 
@@ -54,9 +33,9 @@ inline void load_as(DType dtype, const char* row, int64_t step, int64_t n, To* t
     case DType::f64:
       return convert_row<To, double>(row, step, n, to);
     case DType::f16:
-      return convert_row<To, Float16>(row, step, n, to);
+      return convert_row<To, Half16>(row, step, n, to);
     case DType::bf16:
-      return convert_row<To, Bfloat16>(row, step, n, to);
+      return convert_row<To, Brain16>(row, step, n, to);
     case DType::u8:
       return convert_row<To, uint8_t>(row, step, n, to);
     case DType::i8:
