@@ -111,6 +111,20 @@ def test_update_takes_each_segment_with_its_group(backend, real):
     assert_same_bits(got[:, outside], w[:, outside])
 
 
+@pytest.mark.parametrize("sizes", [(70_001, 5, 64, 200_003, 129), (9000,) * 20, (1,) * 9000, (40_000,)])
+def test_update_reaches_every_element_of_its_segments_once(cpu_isa, real, sizes):
+    backend = _core.Backend(cpu_isa, real)
+    offsets = np.cumsum([0, *(size + 3 for size in sizes)])
+    w, g = np.zeros((1, offsets[-1]), real), np.ones((1, offsets[-1]), real)
+    numbers = update_numbers(backend, "sgd", [(at, size, 0, 0) for at, size in zip(offsets, sizes)])
+    operands = [w, g, None, None, np.array([[1.0, 0.0]]), hyper_row(1, 1.0)[None], counters(), None, None]
+    run_kernel(backend, "update", operands, 0, 0, numbers=numbers, threads=(1, 2, 3, 7))
+    want = np.zeros_like(w)
+    for at, size in zip(offsets, sizes):
+        want[0, at : at + size] = -1
+    assert_same_bits(w, want)
+
+
 def test_update_clears_the_gradient_only_when_asked(backend, real):
     w, g = np.ones((1, 100), real), np.ones((1, 100), real)
     for clear in (0, 1):
