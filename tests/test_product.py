@@ -41,6 +41,16 @@ def test_product_matches_oracle(backend, real):
             assert_close(product(backend, first, b, role), wide_a @ wide_b, depth=k, scale=scale)
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(1000, 1030, 300), (260, 3000, 300), (600, 2100, 520)])
+def test_wide_blocks_of_a_weight_gradient_have_the_bits_of_others(cpu_isa, m, n, k):
+    backend = _core.Backend(cpu_isa, "float32")
+    a, b = operands(8, m, n, k, np.float32)
+    bias = rng(9).normal(size=(1, n)).astype(np.float32)
+    chain = [stage("affine", b=bias), activation(backend, "relu"), stage("add", operand=rng(3).normal(size=(m, n)).astype("f"))]
+    found = product(backend, np.ascontiguousarray(a.T), b, "tn", chain)
+    assert_same_bits(found, product(backend, a, b, "nn", chain))
+
+
 def test_product_of_small_integers_is_exact(backend, real):
     r = rng(2)
     for m, n, k in SHAPES:
