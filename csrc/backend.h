@@ -180,9 +180,11 @@ struct Call {
   int64_t member;
   int64_t row_begin, row_end;  // of a block of a section: of the value, or of the depth where items are cut along it
   bool goes_on;                // with the items that follow, as far as this thread knows
+  const void* prepared;        // by the entry's prepare
 };
 
 constexpr int64_t NEITHER = -1;  // of KernelEntry::depth
+constexpr int64_t PREPARED_BYTES = 128;
 
 // One kernel of a backend that runs on host threads. Phases are separated by barriers; items of a phase are independent
 // and a function of the shapes alone.
@@ -194,6 +196,8 @@ struct KernelEntry {
   // Where items of phase 0 are cut along the depth of a product: rows of it that an item takes; 0: all. Else items are
   // chunks of rows, or NEITHER.
   int64_t (*depth)(const Instruction&) = nullptr;
+  // What every run would compute again: at most PREPARED_BYTES, aligned as int64_t.
+  void (*prepare)(const Instruction&, void* to) = nullptr;
 };
 
 // A named formula of math/, and how the planner may use it.

@@ -201,18 +201,14 @@ class Prepared {
   void set(int64_t index, const py::object& base) {
     CHECK_ARG(index >= 0 && index < count_, "set: expected a base in [0, ", count_, "), got ", index);
     if (base.is(objects_[size_t(index)])) return;
-    hold(size_t(index), base);
+    if (!exchange(size_t(index), base, [](const Py_buffer&) { return true; })) hold(size_t(index), base);
   }
 
   // Another array as a base that is only read. False, and nothing done, unless it is of the kind (format, shape,
   // strides) of the one before and contiguous, its floats are finite and its integers in [0, limit), limit 0 for any.
   bool accept(size_t index, const py::object& base, int64_t limit) {
-    if (index >= holders_.size() || holders_[index] == nullptr || needs_[index].written) return false;
-    if (!holders_[index]->exchange(base, limit)) return false;
-    found_[index] = holders_[index]->base();
-    if (twins_[index]) twins_[index]->rebind(found_[index]);
-    objects_[index] = base;
-    return true;
+    if (index < needs_.size() && needs_[index].written) return false;
+    return exchange(index, base, [limit](const Py_buffer& buffer) { return plain_numbers(buffer, limit); });
   }
 
   // times: of each part, other than before; 0 makes everything ready and runs nothing.
@@ -227,6 +223,7 @@ class Prepared {
     }
     const py::gil_scoped_release release;
     std::vector<char*> addresses;
+    addresses.reserve(found_.size());
     for (size_t i = 0; i < found_.size(); ++i) {
       addresses.push_back(twins_[i] ? twins_[i]->address() : found_[i].address);
       if (twins_[i]) twins_[i]->bring();
@@ -238,6 +235,17 @@ class Prepared {
   }
 
  private:
+  // Another array of the same kind, if it is allowed: 0.3 us, against 0.75 of `hold`.
+  template <class Allowed>
+  bool exchange(size_t i, const py::object& base, Allowed allowed) {
+    if (i >= holders_.size() || holders_[i] == nullptr) return false;
+    if (!holders_[i]->exchange(base, needs_[i].written, allowed)) return false;
+    found_[i] = holders_[i]->base();
+    if (twins_[i]) twins_[i]->rebind(found_[i]);
+    objects_[i] = base;
+    return true;
+  }
+
   // All of it or nothing: what throws leaves the base that was held before.
   void hold(size_t i, const py::object& object) {
     std::unique_ptr<HeldBase> holder;

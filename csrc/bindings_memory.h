@@ -176,14 +176,15 @@ class HeldBase {
   const Base& base() const { return base_; }
   bool on_host() const { return on_host_; }
 
-  // Takes the memory of another object instead, if that is the same but for its address and its numbers are plain.
-  bool exchange(py::handle object, int64_t limit) {
+  // Takes the memory of another object instead, if that is the same but for its address and is allowed.
+  template <class Allowed>
+  bool exchange(py::handle object, bool written, Allowed allowed) {
     Py_buffer other;
     if (buffer_.obj == nullptr || PyObject_GetBuffer(object.ptr(), &other, BUFFER_FLAGS) != 0) {
       PyErr_Clear();
       return false;
     }
-    if (!same_kind(buffer_, other) || !plain_numbers(other, limit)) {
+    if (!same_kind(buffer_, other) || (written && other.readonly) || !allowed(other)) {
       PyBuffer_Release(&other);
       return false;
     }

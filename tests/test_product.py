@@ -142,7 +142,8 @@ def test_layout_asks_for_strips_where_many_rows_read_them(backend):
 CHAINS = (
     "shift", "affine shift relu store", "scale shift add relu store", "relu_grad store sum", "affine affine affine relu",
     "relu_grad shift affine add store moments", "relu shift store", "add add store", "scaled_add relu store",
-    "tanh_grad shift", "shift tanh store", "store sum moments", "shift store relu store sum",
+    "tanh_grad shift", "tanh_grad store sum", "relu_grad tanh_grad relu_grad store", "shift tanh store",
+    "store sum moments", "shift store relu store sum",
 )  # fmt: skip
 
 
@@ -168,7 +169,8 @@ def made_stage(backend, name, given, out, real):
 def test_product_and_its_chain_have_the_bits_of_one_after_the_other(backend, real, names):
     r = rng(10)
     shapes = ((6, 17, 5), (64, 96, 40), (130, 64, 300), (67, 200, 530), (5, 1000, 700), (64, 31, 5000))
-    for (m, n, k), role in zip(shapes, 2 * _core.ROLES, strict=True):
+    small = ((33, 32, 32), (70, 64, 8), (33, 32, 32))  # whose value is made where it is stored
+    for (m, n, k), role in zip(shapes + small, 3 * _core.ROLES, strict=True):
         a, b = operands(11, m, n, k, real)
         a, b = np.ascontiguousarray(a.T) if role == "tn" else a, np.ascontiguousarray(b.T) if role == "nt" else b
         sizes = [[(1, n), (1, n), (m, n)] for _ in names.split()]

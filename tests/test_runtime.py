@@ -261,6 +261,27 @@ def test_base_cannot_be_resized_while_running(core):
         grow()
 
 
+def test_prepared_program_takes_arrays_like_those_before_and_refuses_others(core):
+    x, y, out = np.ones((4, 3), np.float32), np.full((4, 3), 2, np.float32), np.zeros((4, 3), np.float32)
+    prepared = core.prepare([([record(core, addition(4, 3))], 1)], [x, y, out])
+    other, wider = np.zeros_like(out), np.full((4, 4), 9, np.float32)
+    prepared.set(2, other)
+    prepared.set(1, wider[:, :3])
+    prepared.run()
+    assert (out == 0).all() and (other.ravel() == 10).all()
+    read_only, count = out.copy(), sys.getrefcount(other)
+    read_only.flags.writeable = False
+    for bad, error in ((read_only, ValueError), (object(), TypeError)):
+        with pytest.raises(error):
+            prepared.set(2, bad)
+    prepared.set(1, y)
+    prepared.run()
+    assert (other == 3).all() and sys.getrefcount(other) == count
+    prepared.set(2, other[:2])
+    with pytest.raises(ValueError, match="expected at least 48 bytes in base 2, got 24"):
+        prepared.run()
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="needs glibc on x86-64")
 def test_rounding_mode_of_the_caller_changes_no_bit(core):
     libm = ctypes.CDLL("libm.so.6")

@@ -35,12 +35,31 @@ static real* chunk_result(const Call& call, const Stage& s, const View& out, int
   return partials(call, s) + (b.row / CHUNK_ROWS * results(s) + which) * partial_cols(in) + b.col;
 }
 
-// to = f(to, v, column) over the rows in order
+// to = f(to, v, column) over the rows in order, for W vectors from column c on
+template <int W, class F>
+static void reduce_vectors(const Block& b, real* to, int64_t c, F f) {
+  vec total[W];
+  for (int w = 0; w < W; ++w) total[w] = load(to + c + w * LANES);
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const real* v = b.v + r * b.ld + c;
+    for (int w = 0; w < W; ++w) total[w] = f(total[w], load(v + w * LANES), c + w * LANES);
+  }
+  for (int w = 0; w < W; ++w) store(to + c + w * LANES, total[w]);
+}
+
+// Of narrow rows the totals stay in registers: a row is over before a total could be loaded again.
 template <class F>
 static void reduce(const Block& b, real* to, F f) {
+  constexpr int W = 4;
+  int64_t c = 0;
+  if (b.cols <= COLUMN_ALIGN) {
+    for (; c + W * LANES <= b.cols; c += W * LANES) reduce_vectors<W>(b, to, c, f);
+    for (; c < b.cols; c += LANES) reduce_vectors<1>(b, to, c, f);
+    return;
+  }
   for (int64_t r = 0; r < b.rows; ++r) {
     const real* v = b.v + r * b.ld;
-    for (int64_t c = 0; c < b.cols; c += LANES) store(to + c, f(load(to + c), load(v + c), c));
+    for (c = 0; c < b.cols; c += LANES) store(to + c, f(load(to + c), load(v + c), c));
   }
 }
 

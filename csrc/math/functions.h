@@ -3,7 +3,7 @@
 // 2^-25.9; double: the C library, lane by lane. NaN comes through; overflow gives inf, underflow rounds once.
 //
 // Largest error in float against double, in ULP, over 30 million bit patterns (with FMA / without): exp 1.0 / 1.0,
-// expm1 1.4 / 1.6, log 0.8 / 0.8, log1p 1.4 / 1.4, tanh 1.3 / 1.2, erf 1.3 / 1.5, erfc 5.8 / 6.5, sigmoid 2.3 / 2.3,
+// expm1 1.4 / 1.6, log 0.8 / 0.8, log1p 1.4 / 1.4, tanh 1.7 / 1.7, erf 1.3 / 1.5, erfc 5.8 / 6.5, sigmoid 2.3 / 2.3,
 // softplus 1.9 / 1.9.
 #pragma once
 #include "scalar.h"
@@ -135,14 +135,18 @@ DLCORE_HD T log1p_(T x) {
   return log_(u) + select((x > -1.0f) & (x < 1e8f), c / u, splat<T>(0));
 }
 
+// |x| = n log(2) / 2 + u, and tanh(u) = t is added to (2^n - 1) / (2^n + 1). u in [-0.087, 0.26], which leaves n = 0 up
+// to where an ULP of the result is no longer small beside the roundings of numerator and denominator.
 template <class T>
 DLCORE_HD T tanh_(T x) {
-  constexpr float c[] = {-0.00569230132f, 0.0206281692f, -0.0537365153f, 0.133314058f, -0.333332807f};
-  const T z = abs(x), s = x * x;
-  const T near = fma(z * s, polynomial(s, c), z);
-  const Exponent<T> e = split_exponent(min(splat<T>(20), z + z));
-  const T exponential = fma(power2<T>(e.n), expm1_reduced(e.r), power2<T>(e.n));
-  return copysign(select(z < 0.625f, near, 1.0f - 2.0f / (exponential + 1.0f)), x);
+  constexpr float c[] = {-0.0512252785f, 0.133226886f, -0.333332151f}, magic = 12582912.0f;
+  const T z = min(splat<T>(10), abs(x));
+  const T shifted = fma(z, splat<T>(2.88539008f), splat<T>(-0.25f)) + magic;
+  const T u = fma(shifted - magic, splat<T>(-0.346573591f), z), s = u * u;
+  const T t = fma(u * s, polynomial(s, c), u);
+  const T half = power2<T>(bits(shifted) - bits(splat<T>(magic)) - 1);
+  const T y = fma(half + 0.5f, t, half - 0.5f);
+  return from_bits<T>(bits(y / (y + (1.0f - t))) | (bits(x) & SIGN_BIT));
 }
 
 #endif

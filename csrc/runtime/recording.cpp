@@ -24,6 +24,7 @@ Planned plan(const OwnedInstruction& owned, const KernelEntry* const* table, con
   const int64_t depth = entry->depth != nullptr ? entry->depth(instruction) : 0;
   Planned planned{instruction, entry, footprint,
                   {},          depth, depth > 0 ? instruction.operands[0].rows : instruction.rows};
+  if (entry->prepare != nullptr) entry->prepare(instruction, planned.prepared);
   const int32_t phases = entry->phases(instruction);
   for (int32_t phase = 0; phase < phases; ++phase) {
     planned.items.push_back(entry->items(instruction, phase));

@@ -35,6 +35,7 @@ struct Planned {
   std::vector<int64_t> items;  // of each phase
   int64_t depth;               // rows that an item takes of a depth, 0: none
   int64_t rows;                // that the items of phase 0 are cut along
+  alignas(int64_t) char prepared[PREPARED_BYTES] = {};
 };
 
 // What the threads of a team do between two barriers.

@@ -54,9 +54,11 @@ class Predicting:
     @property
     def forwards(self) -> dict:
         """The last program of this thread's predictions, with and without softmax."""
-        if not hasattr(self._local, "forwards"):
+        try:
+            return self._local.forwards
+        except AttributeError:
             self._local.forwards = {}
-        return self._local.forwards
+            return self._local.forwards
 
     def scratch(self, size: int):
         """Scratch memory of at least ``size`` bytes, kept between the calls of a thread."""

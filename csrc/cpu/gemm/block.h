@@ -69,7 +69,7 @@ static void run_tiles(Tile t, Pass* pass) {
   for (int64_t i = 0; i < tiles.count; ++i) {
     for (int operand = 0; operand < 2; ++operand) fetch(&pass->next[operand], pass->lines[operand]);
     const int64_t row = tiles.begin[i];
-    t.a = order == AOrder::rows ? a + row * t.lda : a + i * (t.depth * TILE_ROWS + PANEL_ROW);
+    t.a = order == AOrder::rows ? a + row * t.lda : a + (t.panel_a > 0 ? i * t.panel_a : row);
     t.c = c + row * t.ldc, t.row = row;
     if (t.strip) {
       find_tile<order, STRIP_VECTORS, TILE_ROWS, true>(longest)(t);
@@ -94,13 +94,13 @@ static void multiply(const Operands& o, const Area& area, Tile t, const Ahead* n
     while (strips > 1 && part.col + strips * STRIP > end) strips /= 2;
     part.cols = min(strips * STRIP, end - part.col);
     const int64_t at = t.col = part.col - area.col;
-    const Strips to = kept.to ? Strips{kept.to + at / STRIP * kept.panel, kept.panel, kept.made}
-                              : Strips{buffers->b, area.depth * STRIP, false};
+    const Strips to = kept.to ? Strips{kept.to + at / STRIP * kept.panel, kept.panel, kept.made, true}
+                              : Strips{buffers->b, area.depth * STRIP, false, false};
     find_strips(o, part, pass.tiles.count, &t, to);
     pass.vectors = ceil_div(part.cols, LANES);
     for (int i = 0; i < 2; ++i) pass.lines[i] = strips * ceil_div(next[i].rows * ceil_div(next[i].width, LINE), tiles);
     if (o.role == Role::tn) {
-      run_tiles<AOrder::packed>(t, &pass);
+      run_tiles<AOrder::columns>(t, &pass);
     } else {
       run_tiles<AOrder::rows>(t, &pass);
     }
@@ -113,7 +113,7 @@ static void run_slices(const Area& area, Tile t) {
   const real *a = t.a, *b = t.b;
   real* c = t.c;
   for (int64_t k = 0; k < area.depth; k += SLICE) {
-    t.a = a + k * (order == AOrder::rows ? 1 : TILE_ROWS);
+    t.a = a + k * (order == AOrder::rows ? 1 : t.lda);
     t.depth = min(SLICE, area.depth - k);
     t.sum = k > 0 ? Sum::resume : Sum::assign;
     for (int64_t col = 0, strips; col < area.cols; col += strips * STRIP) {
@@ -134,7 +134,7 @@ static void stream(const Operands& o, Area area, Tile t, real* sum, Buffers* buf
   part.b = o.b_data + area.k * o.b->ld + area.col, part.ldb = o.b->ld, part.panel = STRIP;
   if (t.sum == Sum::add) part.c = sum;
   if (o.role == Role::tn) {
-    run_slices<AOrder::packed>(area, part);
+    run_slices<AOrder::columns>(area, part);
   } else {
     run_slices<AOrder::rows>(area, part);
   }

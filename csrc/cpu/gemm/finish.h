@@ -22,7 +22,7 @@ struct Rows {
 
 // What is done to a sum, in this order.
 struct Finish {
-  Rows<const real> relu_output;  // v = v relu'(x)
+  Rows<const real> relu_output, tanh_output;  // v = v f'(x)
   int64_t affines;
   const real *scale[AFFINES], *shift[AFFINES];  // (1, cols) of the block, up to whole vectors; or nullptr
   Rows<const real> operand;                     // v = v + x
@@ -41,6 +41,9 @@ __attribute__((always_inline)) static inline void finish_sums(const Finish& f, i
   };
   if (f.relu_output.v) {
     map([&](vec& v, int64_t r, int64_t c) { v = v * activations::relu::grad(load(f.relu_output.at(r, c)), nullptr); });
+  }
+  if (f.tanh_output.v) {
+    map([&](vec& v, int64_t r, int64_t c) { v = v * activations::tanh::grad(load(f.tanh_output.at(r, c)), nullptr); });
   }
   for (int64_t i = 0; i < f.affines; ++i) {
 #pragma GCC unroll 16
@@ -61,7 +64,7 @@ __attribute__((always_inline)) static inline void finish_sums(const Finish& f, i
 
 // The stages that a tile does, in the order that finish_sums has: how many of each, and of all.
 struct FinishStages {
-  int32_t relu_grad, affines, add, relu, store, all;
+  int32_t relu_grad, tanh_grad, affines, add, relu, store, all;
 };
 
 static inline FinishStages finish_stages(const Instruction& in) {
@@ -77,8 +80,13 @@ static inline FinishStages finish_stages(const Instruction& in) {
     return plain(s.operand) && s.operand_scale.arena < 0 && s.operand_shift.arena < 0;
   };
   const auto is_relu = [](const Stage& s) { return Activation(s.function) == Activation::relu; };
-  f.relu_grad = take(StageKind::activate_grad,
-                     [&](const Stage& s) { return is_relu(s) && s.numbers[3] != 0 && plain_operand(s); });
+  const auto grad_of = [&](Activation function) {
+    return take(StageKind::activate_grad, [&](const Stage& s) {
+      return Activation(s.function) == function && s.numbers[3] != 0 && plain_operand(s);
+    });
+  };
+  f.relu_grad = grad_of(Activation::relu);
+  f.tanh_grad = grad_of(Activation::tanh);
   const auto changes = [](const Stage& s) { return s.a.arena >= 0 || s.b.arena >= 0; };
   while (f.affines < AFFINES && take(StageKind::affine, changes)) ++f.affines;
   f.add = take(StageKind::add, plain_operand);
@@ -106,6 +114,7 @@ static inline Finish finish_of(const Call& call, const FinishStages& stages, con
   const Stage* stage = call.instruction->chain;
   Finish f = {};
   if (stages.relu_grad) f.relu_output = rows_of<const real>(call, (stage++)->operand, b);
+  if (stages.tanh_grad) f.tanh_output = rows_of<const real>(call, (stage++)->operand, b);
   f.affines = stages.affines;
   for (int64_t i = 0; i < f.affines; ++i, ++stage) {
     f.scale[i] = padded(call, stage->a, b, room + 2 * i * width);

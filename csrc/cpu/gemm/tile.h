@@ -21,13 +21,14 @@ constexpr int TILE_ROWS = 6;
 constexpr int TILE_ROWS = 4;
 #endif
 
-enum class AOrder { rows, packed };
+enum class AOrder { rows, columns };
 enum class Sum { assign, add, resume };  // c = ab; c = c + ab; c = the chain of FMAs that goes on from c
 
 struct Tile {
-  const real* a;  // (R, depth), rows lda apart; packed: (depth, TILE_ROWS)
+  const real* a;  // (R, depth), rows lda apart; columns: (depth, R), likewise
   int64_t lda;
-  const real* b;  // (depth, STRIP), rows ldb apart; one such panel for each strip
+  int64_t panel_a;  // of columns that were copied, from row tile to row tile; 0: in place
+  const real* b;    // (depth, STRIP), rows ldb apart; one such panel for each strip
   int64_t ldb, panel;
   real* strip;  // (depth, STRIP), receives a copy of b in tiles that pack
   int64_t depth;
@@ -48,8 +49,8 @@ static void tile(const Tile& t) {
   }
   const real *a = t.a, *b = t.b;
   real* strip = t.strip;
-  const int64_t lda = order == AOrder::rows ? t.lda : 1;
-  for (int64_t k = 0; k < t.depth; ++k, a += order == AOrder::rows ? 1 : TILE_ROWS, b += t.ldb) {
+  const int64_t lda = order == AOrder::rows ? t.lda : 1, next = order == AOrder::rows ? 1 : t.lda;
+  for (int64_t k = 0; k < t.depth; ++k, a += next, b += t.ldb) {
     vec y[W];
 #pragma GCC unroll 16
     for (int w = 0; w < W; ++w) {

@@ -44,7 +44,7 @@ class Optimizer:
         self.clip_norm = None if clip_norm is None else _positive(f"{who}: clip_norm", clip_norm)
         self.clip_value = None if clip_value is None else _positive(f"{who}: clip_value", clip_value)
 
-    def constants(self) -> dict[str, float]:
+    def constants(self, update: int) -> dict[str, float]:
         """The rule's own numbers by their names in the hyper table."""
         return {}
 
@@ -55,7 +55,7 @@ class Optimizer:
         lr = float(self.schedule(t))
         if not math.isfinite(lr) or lr < 0:
             raise ValueError(f"{type(self).__name__}: expected a schedule with finite rates >= 0, got {lr} at t = {t}")
-        return {"lr": lr, "decay": self.weight_decay, "l2": self.l2, "l1": self.l1, **self.constants()}
+        return {"lr": lr, "decay": self.weight_decay, "l2": self.l2, "l1": self.l1, **self.constants(update)}
 
     def step(self, params, grads) -> None:
         """Update a user's own arrays in place; state is kept in the optimizer by position.
@@ -130,7 +130,7 @@ class SGD(Optimizer):
     def rule(self):
         return "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
 
-    def constants(self):
+    def constants(self, update):
         return {"momentum": self.momentum}
 
 
@@ -159,7 +159,7 @@ class Adagrad(Optimizer):
         super().__init__(lr, **common)
         self.eps = finite_float("Adagrad: eps", eps, minimum=0.0)
 
-    def constants(self):
+    def constants(self, update):
         return {"eps": self.eps}
 
 
@@ -191,7 +191,7 @@ class RMSprop(Optimizer):
         self.alpha = _fraction("RMSprop: alpha", alpha)
         self.eps = finite_float("RMSprop: eps", eps, minimum=0.0)
 
-    def constants(self):
+    def constants(self, update):
         return {"beta2": self.alpha, "eps": self.eps}
 
 
@@ -226,13 +226,11 @@ class Adam(Optimizer):
         self.beta1, self.beta2 = _fraction(f"{who}: beta1", beta1), _fraction(f"{who}: beta2", beta2)
         self.eps = finite_float(f"{who}: eps", eps, minimum=0.0)
 
-    def constants(self):
-        return {"momentum": self.beta1, "beta2": self.beta2, "eps": self.eps}
-
-    def row(self, update, updates_per_epoch):
-        row, t = super().row(update, updates_per_epoch), update + 1
-        row["correction1"], row["correction2"] = 1 - self.beta1**t, 1 - self.beta2**t
-        return row
+    def constants(self, update):
+        beta1, beta2, t = self.beta1, self.beta2, update + 1
+        numbers = {"momentum": beta1, "beta2": beta2, "eps": self.eps}
+        numbers["correction1"], numbers["correction2"] = 1 - beta1**t, 1 - beta2**t
+        return numbers
 
 
 class AdamW(Adam):

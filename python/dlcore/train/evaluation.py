@@ -41,8 +41,8 @@ class Forward:
 
     def __init__(self, net, x: np.ndarray, softmax: bool):
         plan = prediction_plan(net, x, softmax)
-        self.shape, self.input = (len(x), net.out_features), net.input
-        arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, net.dtype)}
+        self.shape, self.dtype, self.input = (len(x), net.out_features), np.dtype(net.dtype), net.input
+        arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, self.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
         self.counters = memoryview(net.tables.view(np.int64))
         self.x, self.out = plan.arenas.index("x"), plan.arenas.index("out")
@@ -89,7 +89,7 @@ def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
     found = net.forwards.get(softmax)
     if found is None or not found.accepts(net, x):
         return None
-    out = np.empty(found.shape, net.dtype)
+    out = np.empty(found.shape, found.dtype)
     found.run(net, out)
     return out
 

@@ -9,7 +9,7 @@ from .. import _core
 from .. import backend as backends
 from ..arguments import positive_int
 from ..device_array import base_of
-from ..optim.tables import hyper_row, hyper_table
+from ..optim.tables import fill_row, hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
 from . import inputs
 
@@ -160,7 +160,6 @@ class _Bound:
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
         self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
-        self.columns = [(name, _core.HYPER_INDEX[name]) for name in training.optimizer.row(0, 1)]
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
         self.counters = memoryview(tables.view(np.int64)[: _core.COUNTERS])
@@ -190,9 +189,7 @@ class _Bound:
 
     def run(self) -> float:
         training, hyper, counters = self.training, self.hyper, self.counters
-        row = training.optimizer.row(training.updates, self.step.updates_per_epoch)
-        for name, column in self.columns:
-            hyper[column] = row[name]
+        fill_row(hyper, training.optimizer.row(training.updates, self.step.updates_per_epoch))
         counters[0], counters[1], counters[2], counters[3], counters[4] = training.draws, 0, 0, self.net.seed, 0
         if self.net.device != "cpu":
             training.arenas()  # what was written on the host
