@@ -39,20 +39,29 @@ static real* chunk_result(const Call& call, const Stage& s, const View& out, int
 template <class F>
 static void reduce(const Block& b, real* to, F f) {
   for (int64_t r = 0; r < b.rows; ++r) {
-    const real* v = b.v + r * b.ld;
-    for (int64_t c = 0; c < b.cols; c += LANES) store(to + c, f(load(to + c), load(v + c), c));
+    const real* v = b.from + r * b.from_ld;
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(to + c, f(load(to + c), load(v + c, edge), c)); });
   }
 }
 
-// total = f(total) for the columns of a block, on from what the blocks above it in its chunk have left
+static void clear(real* to, int64_t cols) {
+  for (int64_t c = 0; c < cols; c += LANES) store(to + c, vec{});
+}
+
+// f(total) adds to the columns of a block, on from what the blocks above it in its chunk have left: there, where whole
+// vectors may be written.
 template <class F>
 static void accumulate(const Call& call, const Stage& s, const Block& b, F f) {
-  alignas(ALIGNMENT) real total[SLAB_COLUMNS];
+  alignas(ALIGNMENT) real room[SLAB_COLUMNS];
   real* to = chunk_result(call, s, s.out, 0, b);
-  const bool first = b.row % CHUNK_ROWS == 0;
-  for_columns(b.cols, [&](int64_t c, auto edge) { store(total + c, first ? vec{} : load(to + c, edge)); });
+  real* total = chain_reduces(*call.instruction) ? to : room;
+  if (b.row % CHUNK_ROWS == 0) {
+    clear(total, b.cols);
+  } else if (total == room) {
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(room + c, load(to + c, edge)); });
+  }
   f(total);
-  write_columns(to, total, b.cols);
+  if (total == room) write_columns(to, room, b.cols);
 }
 
 static void sum(const Call& call, const Stage& s, const Block& b) {
@@ -63,16 +72,12 @@ static void dot(const Call& call, const Stage& s, const Block& b) {
   Operand o(call, s, b);
   accumulate(call, s, b, [&](real* total) {
     for (int64_t r = 0; r < b.rows; ++r) {
-      const real *v = b.v + r * b.ld, *x = operand_row(o, r, b.cols);
+      const real *v = b.from + r * b.from_ld, *x = operand_row(o, r, b.cols);
       for_columns(b.cols, [&](int64_t c, auto edge) {
-        store(total + c, fma(load(v + c), load(x + c, edge), load(total + c)));
+        store(total + c, fma(load(v + c, edge), load(x + c, edge), load(total + c)));
       });
     }
   });
-}
-
-static void clear(real* to, int64_t cols) {
-  for (int64_t c = 0; c < cols; c += LANES) store(to + c, vec{});
 }
 
 static void moments(const Call& call, const Stage& s, const Block& b) {
