@@ -183,6 +183,14 @@ Block at_last_store(const Call& call, const Block& b) {
   return {at<real>(call, out) + b.row * out.ld + b.col, out.ld, b.row, b.col, b.rows, b.cols};
 }
 
+bool stores_apart(const Instruction& in) {
+  for (int32_t i = 0; i < in.stage_count; ++i) {
+    for (int32_t k = 0; k < in.operand_count; ++k)
+      if (in.chain[i].kind == StageKind::store && overlap(in.chain[i].out, in.operands[k])) return false;
+  }
+  return true;
+}
+
 void run_chain(const Call& call, const Block& b, int32_t first) {
   const Instruction& in = *call.instruction;
   const int64_t width = slab_columns(b.rows);

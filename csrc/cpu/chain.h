@@ -28,6 +28,9 @@ void run_chain(const Call& call, const Block& block, int32_t first = 0);
 // the chain reads nothing of that memory: the value is then made in place. Else the block as it is.
 Block at_last_store(const Call& call, const Block& block);
 
+// Whether no stage stores where an operand of the kernel lies.
+bool stores_apart(const Instruction& instruction);
+
 // Bytes of partial results. They come first in instruction.scratch.
 int64_t chain_scratch(const Instruction& instruction);
 
