@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every stage of a chain against the oracle, and fused chains against the same stages one by one."""
 
+import ctypes
+import mmap
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,8 @@ import oracle
 from cases import CHAINED, counters, make_case
 from checks import assert_close, rng, shapes
 from dlcore import _core
-from instructions import activation, assert_same_bits, pointwise, run_kernel, stage
+from instructions import Operand, activation, assert_same_bits, pointwise, run_kernel, stage
+from instructions import backend as backend_of
 
 SHAPES = shapes(2)
 CONSTANTS = {"leaky_relu": (0.2,), "elu": (1.7,)}
@@ -71,6 +75,59 @@ def test_store_may_overwrite_what_enters(backend, real):
     want = x + y
     run_kernel(backend, "pointwise", [x], 65, 33, [stage("add", operand=y), stage("store", out=x)])
     assert_same_bits(x, want)
+
+
+@pytest.fixture
+def cpu_backend(cpu_isa, real):
+    return backend_of(cpu_isa, real)
+
+
+def test_whole_rows_and_pieces_of_them_give_the_same(cpu_backend):
+    # From 1024 rows on a row wider than 2048 columns goes through the chain alone.
+    backend, (rows, cols) = cpu_backend, (1030, 2056)
+    x, y, out = arrays(24, rows, cols, backend.real, 3)
+    sums = np.empty((2, 1, cols), backend.real)
+    chain = [stage("sum", out=sums[0]), stage("add", operand=y), stage("dot", operand=x, out=sums[1])]
+    run_kernel(backend, "pointwise", [x], rows, cols, [*chain, stage("store", out=out)])
+    assert_same_bits(out, x + y)
+    for piece in (slice(0, 200), slice(2000, 2056)):
+        part, other = (np.ascontiguousarray(z[:, piece]) for z in (x, y))
+        narrow = np.empty((2, 1, part.shape[1]), backend.real)
+        chain = [stage("sum", out=narrow[0]), stage("add", operand=other), stage("dot", operand=part, out=narrow[1])]
+        run_kernel(backend, "pointwise", [part], *part.shape, chain)
+        assert_same_bits(np.ascontiguousarray(sums[:, :, piece]), narrow)
+
+
+def at_the_end_of_memory(x):
+    """A copy whose last element is the last one that may be read: the page behind it may not be."""
+    page = mmap.PAGESIZE
+    size = -(-x.nbytes // page) * page
+    memory = mmap.mmap(-1, size + page)
+    whole = np.frombuffer(memory, np.uint8)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(whole.ctypes.data + size), page, 0) == 0
+    end = whole[size - x.nbytes : size].view(x.dtype).reshape(x.shape)
+    end[...] = x
+    return end
+
+
+@pytest.mark.parametrize("kind", ["scale", "activate", "dropout", "sum", "dot", "moments", "store"])
+def test_nothing_behind_what_enters_is_read(cpu_backend, kind):
+    real, mask = cpu_backend.real, counters(seed=5, draws=7)
+    for rows, cols in ((1, 1), (3, 7), (65, 13), (2, 67)):
+        x = arrays(25, rows, cols, real)[0]
+        made = {"scale": stage("scale", numbers=[2]), "dropout": stage("dropout", numbers=[0.4], a=mask),
+                "activate": activation(cpu_backend, "relu")}  # fmt: skip
+        given = {"operand": np.ones_like(x)} if kind == "dot" else {}
+        results = [np.empty((1, cols) if kind != "store" else x.shape, real) for _ in range(2)]
+        outs = dict(zip(("out", "out2"), results[: 1 + (kind == "moments")], strict=False))
+        chain = [made.get(kind) or stage(kind, **given, **outs)]
+        y = np.empty_like(x)
+        for first in (x, Operand(at_the_end_of_memory(x), in_place=True)):
+            was = [y.copy(), *(r.copy() for r in results)]
+            run_kernel(cpu_backend, "pointwise", [first], rows, cols, [*chain, stage("store", out=y)])
+        assert_same_bits(y, was[0])
+        for now, before in zip(outs.values(), was[1:], strict=False):
+            assert_same_bits(now, before)
 
 
 def test_operand_may_be_scaled_and_shifted(backend, real):

@@ -7,36 +7,33 @@
 
 DLCORE_BEGIN
 
-// v = f(v, column, edge)
+// map(row, from (1, cols), to) for each row; the value is in v then.
 template <class F>
-static void map(const Block& b, F f) {
-  for (int64_t r = 0; r < b.rows; ++r) {
-    real* v = b.v + r * b.ld;
-    for_columns(b.cols, [&](int64_t c, auto edge) { store(v + c, f(load(v + c), c, edge)); });
-  }
+static void map_rows(Block& b, F map) {
+  for (int64_t r = 0; r < b.rows; ++r) map(r, b.from + r * b.from_ld, b.v + r * b.ld);
+  b.from = b.v, b.from_ld = b.ld;
 }
 
-// v = f(v)
+// v = f(v, column, edge)
 template <class F>
-static void map_alone(const Block& b, F f) {
-  for (int64_t r = 0; r < b.rows; ++r) {
-    real* v = b.v + r * b.ld;
-    for (int64_t c = 0; c < b.cols; c += LANES) store(v + c, f(load(v + c)));
-  }
+static void map(Block& b, F f) {
+  map_rows(b, [&](int64_t, const real* from, real* v) {
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(v + c, f(load(from + c, edge), c, edge)); });
+  });
 }
 
 // v = f(v, operand, column, edge)
 template <class F>
-static void map_with_operand(const Call& call, const Stage& s, const Block& b, F f) {
+static void map_with_operand(const Call& call, const Stage& s, Block& b, F f) {
   Operand o(call, s, b);
-  for (int64_t r = 0; r < b.rows; ++r) {
-    real* v = b.v + r * b.ld;
+  map_rows(b, [&](int64_t r, const real* from, real* v) {
     const real* x = operand_row(o, r, b.cols);
-    for_columns(b.cols, [&](int64_t c, auto edge) { store(v + c, f(load(v + c), load(x + c, edge), c, edge)); });
-  }
+    for_columns(b.cols,
+                [&](int64_t c, auto edge) { store(v + c, f(load(from + c, edge), load(x + c, edge), c, edge)); });
+  });
 }
 
-static void affine(const Call& call, const Stage& s, const Block& b) {
+static void affine(const Call& call, const Stage& s, Block& b) {
   const real *a = columns(call, s.a, b), *shift = columns(call, s.b, b);
   if (a && shift) {
     map(b, [=](vec v, int64_t c, auto edge) { return fma(v, load(a + c, edge), load(shift + c, edge)); });
@@ -47,7 +44,7 @@ static void affine(const Call& call, const Stage& s, const Block& b) {
   }
 }
 
-static void affine2(const Call& call, const Stage& s, const Block& b) {
+static void affine2(const Call& call, const Stage& s, Block& b) {
   const real *x = columns(call, s.a, b), *y = columns(call, s.b, b), *z = columns(call, s.c, b);
   map_with_operand(call, s, b, [=](vec v, vec operand, int64_t c, auto edge) {
     return fma(v, load(x + c, edge), fma(operand, load(y + c, edge), load(z + c, edge)));
@@ -59,12 +56,12 @@ struct Constants {
 };
 
 template <class A>
-static void activate(const Block& b, Constants k) {
-  map_alone(b, [k](vec v) { return A::apply(v, k.c); });
+static void activate(Block& b, Constants k) {
+  map(b, [k](vec v, int64_t, auto) { return A::apply(v, k.c); });
 }
 
 template <class A>
-static void activate_grad(const Call& call, const Stage& s, const Block& b, Constants k) {
+static void activate_grad(const Call& call, const Stage& s, Block& b, Constants k) {
   const bool holds_output = s.numbers[3] != 0;
   if (A::from_output && !holds_output) {
     map_with_operand(call, s, b, [k](vec v, vec x, int64_t, auto) { return v * A::grad(A::apply(x, k.c), k.c); });
@@ -73,7 +70,7 @@ static void activate_grad(const Call& call, const Stage& s, const Block& b, Cons
   }
 }
 
-static void activation(const Call& call, const Stage& s, const Block& b) {
+static void activation(const Call& call, const Stage& s, Block& b) {
   const Constants k = {{real(s.numbers[0]), real(s.numbers[1]), real(s.numbers[2])}};
   const bool grad = s.kind == StageKind::activate_grad;
   switch (Activation(s.function)) {
@@ -94,16 +91,16 @@ static uint8_t* kept_bits(const Call& call, const View& view, const Block& b) {
 }
 
 // What the forward pass has drawn.
-static void dropout_again(const uint8_t* bits, int64_t ld, vec scale, const Block& b) {
-  for (int64_t r = 0; r < b.rows; ++r, bits += ld) {
-    real* v = b.v + r * b.ld;
-    for (int64_t c = 0; c < b.cols; c += LANES) {
-      store(v + c, select(mask_of(load_kept(bits, c)), load(v + c) * scale, vec{}));
-    }
-  }
+static void dropout_again(const uint8_t* bits, int64_t ld, vec scale, Block& b) {
+  map_rows(b, [&](int64_t r, const real* from, real* v) {
+    for_columns(b.cols, [&](int64_t c, auto edge) {
+      const ivec kept = mask_of(load_kept(bits + r * ld, c));
+      store(v + c, select(kept, load(from + c, edge) * scale, vec{}));
+    });
+  });
 }
 
-static void dropout(const Call& call, const Stage& s, const Block& b) {
+static void dropout(const Call& call, const Stage& s, Block& b) {
   typedef uint16_t draw_vec __attribute__((vector_size(LANES * 2)));
   if (s.numbers[0] <= 0) return;
   const int64_t* counters = at<const int64_t>(call, s.a);
@@ -114,24 +111,23 @@ static void dropout(const Call& call, const Stage& s, const Block& b) {
   if (const uint8_t* bits = kept_bits(call, s.operand, b)) return dropout_again(bits, s.operand.ld, scale, b);
   uint8_t* bits = kept_bits(call, s.out, b);
   alignas(ALIGNMENT) uint16_t draws[SLAB_COLUMNS + DROPOUT_COLUMNS];
-  for (int64_t r = 0; r < b.rows; ++r) {
-    real* v = b.v + r * b.ld;
+  map_rows(b, [&](int64_t r, const real* from, real* v) {
     dropout_draws(d, b.row + r, b.col, b.cols, draws);
-    for (int64_t c = 0; c < b.cols; c += LANES) {
+    for_columns(b.cols, [&](int64_t c, auto edge) {
       draw_vec draw;
       __builtin_memcpy(&draw, draws + c, sizeof draw);
       const ivec kept = __builtin_convertvector(draw, ivec) < integer(threshold);
-      store(v + c, select(kept, load(v + c) * scale, vec{}));
+      store(v + c, select(kept, load(from + c, edge) * scale, vec{}));
       if (bits) store_kept(bits + r * s.out.ld, c, bits_of(kept));
-    }
-  }
+    });
+  });
 }
 
 static void store_block(const Call& call, const Stage& s, const Block& b) {
   const View& out = s.out;
   char* base = at<char>(call, out);
   for (int64_t r = 0; r < b.rows; ++r) {
-    const real* v = b.v + r * b.ld;
+    const real* v = b.from + r * b.from_ld;
     char* row = base + ((b.row + r) * out.ld + b.col) * size_of(out.dtype);
     if (out.dtype != REAL) {
       store_from_real(out.dtype, v, b.cols, row);
@@ -139,11 +135,11 @@ static void store_block(const Call& call, const Stage& s, const Block& b) {
     }
     real* to = reinterpret_cast<real*>(row);
     if (to == v) return;
-    for_columns(b.cols, [&](int64_t c, auto edge) { store(to + c, load(v + c), edge); });
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(to + c, load(v + c, edge), edge); });
   }
 }
 
-static void run_stage(const Call& call, const Stage& s, const Block& b) {
+static void run_stage(const Call& call, const Stage& s, Block& b) {
   switch (s.kind) {
     case StageKind::affine:
       return affine(call, s, b);
@@ -158,7 +154,7 @@ static void run_stage(const Call& call, const Stage& s, const Block& b) {
       return dropout(call, s, b);
     case StageKind::scale: {
       const vec factor = splat(real(s.numbers[0]));
-      return map_alone(b, [factor](vec v) { return v * factor; });
+      return map(b, [factor](vec v, int64_t, auto) { return v * factor; });
     }
     case StageKind::store:
       return store_block(call, s, b);
@@ -187,11 +183,20 @@ Block at_last_store(const Call& call, const Block& b) {
   return {at<real>(call, out) + b.row * out.ld + b.col, out.ld, b.row, b.col, b.rows, b.cols};
 }
 
+bool stores_apart(const Instruction& in) {
+  for (int32_t i = 0; i < in.stage_count; ++i) {
+    for (int32_t k = 0; k < in.operand_count; ++k)
+      if (in.chain[i].kind == StageKind::store && overlap(in.chain[i].out, in.operands[k])) return false;
+  }
+  return true;
+}
+
 void run_chain(const Call& call, const Block& b, int32_t first) {
   const Instruction& in = *call.instruction;
   const int64_t width = slab_columns(b.rows);
   for (int64_t c = 0; c < b.cols; c += width) {
-    const Block slab = {b.v + c, b.ld, b.row, b.col + c, b.rows, min(width, b.cols - c)};
+    Block slab = {b.v + c, b.ld, b.row, b.col + c, b.rows, min(width, b.cols - c), b.v + c, b.ld};
+    if (b.from) slab.from = b.from + c, slab.from_ld = b.from_ld;
     for (int32_t i = first; i < in.stage_count; ++i) run_stage(call, in.chain[i], slab);
   }
 }

@@ -147,15 +147,15 @@ static void subtract_targets(const Targets& t, const Block& block) {
 
 static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, char* workspace) {
   const Instruction& instruction = *call.instruction;
+  const bool gradient = instruction.numbers[1] != 0;
   for (int64_t chunk = begin; phase == 0 && chunk < end; ++chunk) {
     double* metrics = open_metrics(call, chunk);
     for (int64_t row = 0; row < chunk_rows(instruction, chunk); row += group_rows(instruction)) {
       Group group;
-      open_group(call, chunk, row, workspace, group);
+      open_group(call, chunk, row, workspace, gradient, group);
       const Targets targets = targets_of(call, group.row);
       measure(group, targets, metrics);
-      if (instruction.numbers[1] == 0) continue;
-      run_group(call, group, [&](const Block& block) { subtract_targets(targets, block); });
+      if (gradient) run_group(call, group, [&](const Block& block) { subtract_targets(targets, block); });
     }
   }
   if (phase + 1 == metric_phases(instruction)) merge_metrics(call, instruction.operands[4], begin, end);

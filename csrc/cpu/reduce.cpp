@@ -36,13 +36,13 @@ static real* chunk_result(const Call& call, const Stage& s, const View& out, int
 }
 
 // to = f(to, v, column) over the rows in order, for W vectors from column c on
-template <int W, class F>
-static void reduce_vectors(const Block& b, real* to, int64_t c, F f) {
+template <int W, class Edge, class F>
+static void reduce_vectors(const Block& b, real* to, int64_t c, Edge edge, F f) {
   vec total[W];
   for (int w = 0; w < W; ++w) total[w] = load(to + c + w * LANES);
   for (int64_t r = 0; r < b.rows; ++r) {
-    const real* v = b.v + r * b.ld + c;
-    for (int w = 0; w < W; ++w) total[w] = f(total[w], load(v + w * LANES), c + w * LANES);
+    const real* v = b.from + r * b.from_ld + c;
+    for (int w = 0; w < W; ++w) total[w] = f(total[w], load(v + w * LANES, edge), c + w * LANES);
   }
   for (int w = 0; w < W; ++w) store(to + c + w * LANES, total[w]);
 }
@@ -50,28 +50,36 @@ static void reduce_vectors(const Block& b, real* to, int64_t c, F f) {
 // Of narrow rows the totals stay in registers: a row is over before a total could be loaded again.
 template <class F>
 static void reduce(const Block& b, real* to, F f) {
-  constexpr int W = 4;
-  int64_t c = 0;
+  constexpr int64_t W = 4;
   if (b.cols <= COLUMN_ALIGN) {
-    for (; c + W * LANES <= b.cols; c += W * LANES) reduce_vectors<W>(b, to, c, f);
-    for (; c < b.cols; c += LANES) reduce_vectors<1>(b, to, c, f);
-    return;
+    const int64_t wide = b.cols / (W * LANES) * W * LANES;
+    for (int64_t c = 0; c < wide; c += W * LANES) reduce_vectors<W>(b, to, c, Whole{}, f);
+    return for_columns(b.cols - wide, [&](int64_t c, auto edge) { reduce_vectors<1>(b, to, wide + c, edge, f); });
   }
   for (int64_t r = 0; r < b.rows; ++r) {
-    const real* v = b.v + r * b.ld;
-    for (c = 0; c < b.cols; c += LANES) store(to + c, f(load(to + c), load(v + c), c));
+    const real* v = b.from + r * b.from_ld;
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(to + c, f(load(to + c), load(v + c, edge), c)); });
   }
 }
 
-// total = f(total) for the columns of a block, on from what the blocks above it in its chunk have left
+static void clear(real* to, int64_t cols) {
+  for (int64_t c = 0; c < cols; c += LANES) store(to + c, vec{});
+}
+
+// f(total) adds to the columns of a block, on from what the blocks above it in its chunk have left: there, where whole
+// vectors may be written.
 template <class F>
 static void accumulate(const Call& call, const Stage& s, const Block& b, F f) {
-  alignas(ALIGNMENT) real total[SLAB_COLUMNS];
+  alignas(ALIGNMENT) real room[SLAB_COLUMNS];
   real* to = chunk_result(call, s, s.out, 0, b);
-  const bool first = b.row % CHUNK_ROWS == 0;
-  for_columns(b.cols, [&](int64_t c, auto edge) { store(total + c, first ? vec{} : load(to + c, edge)); });
+  real* total = chain_reduces(*call.instruction) ? to : room;
+  if (b.row % CHUNK_ROWS == 0) {
+    clear(total, b.cols);
+  } else if (total == room) {
+    for_columns(b.cols, [&](int64_t c, auto edge) { store(room + c, load(to + c, edge)); });
+  }
   f(total);
-  write_columns(to, total, b.cols);
+  if (total == room) write_columns(to, room, b.cols);
 }
 
 static void sum(const Call& call, const Stage& s, const Block& b) {
@@ -82,16 +90,12 @@ static void dot(const Call& call, const Stage& s, const Block& b) {
   Operand o(call, s, b);
   accumulate(call, s, b, [&](real* total) {
     for (int64_t r = 0; r < b.rows; ++r) {
-      const real *v = b.v + r * b.ld, *x = operand_row(o, r, b.cols);
+      const real *v = b.from + r * b.from_ld, *x = operand_row(o, r, b.cols);
       for_columns(b.cols, [&](int64_t c, auto edge) {
-        store(total + c, fma(load(v + c), load(x + c, edge), load(total + c)));
+        store(total + c, fma(load(v + c, edge), load(x + c, edge), load(total + c)));
       });
     }
   });
-}
-
-static void clear(real* to, int64_t cols) {
-  for (int64_t c = 0; c < cols; c += LANES) store(to + c, vec{});
 }
 
 static void moments(const Call& call, const Stage& s, const Block& b) {

@@ -81,6 +81,7 @@ struct Lanes<vec> {
   static inline ivec bits(vec x) { return (ivec)x; }
   static inline vec from_bits(ivec i) { return (vec)i; }
   static inline vec to_real(ivec i) { return __builtin_convertvector(i, vec); }
+  static inline ivec shift_left(ivec i, int n) { return i << n; }
   template <class F>
   static inline vec each(F f, vec x) {
     vec y;

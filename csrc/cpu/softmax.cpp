@@ -16,7 +16,7 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     for (int64_t row = 0; row < chunk_rows(instruction, chunk); row += group_rows(instruction)) {
       Group group;
-      open_group(call, chunk, row, workspace, group);
+      open_group(call, chunk, row, workspace, true, group);
       for (int64_t r = 0; r < group.rows; ++r) group.factor[r] = 1 / group.sum[r];
       run_group(call, group, [](const Block&) {});
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // exp(x - max) of a group of rows of x (rows, cols), and its way through the chain. Bound by reading x and by one exp
-// an element: a panel of exponentials of all rows stays in the workspace and becomes the chain's value there. Rows
-// longer than a panel pay a second exp.
+// an element, so what memory does happens meanwhile: the next row is fetched, and where the chain's value may be made
+// in place the exponentials go there at once. Else a panel of them stays in the workspace; rows longer than that pay a
+// second exp.
 #pragma once
 #include "../math/functions.h"
 #include "rows.h"
@@ -22,6 +23,7 @@ struct Group {
 
 // Sums along a row are sums of blocks: shorter sums round less.
 constexpr int64_t BLOCK_COLUMNS = 2 * COLUMN_ALIGN;
+constexpr int64_t LINE = ALIGNMENT / int64_t(sizeof(real));  // of a cache
 
 // Half the workspace: the panel shares a cache with x.
 inline int64_t panel_columns(int64_t rows, int64_t cols) {
@@ -30,10 +32,17 @@ inline int64_t panel_columns(int64_t rows, int64_t cols) {
 }
 
 inline real row_max(const real* x, int64_t cols) {
-  vec greatest = splat(-INF);
-  for_columns(cols,
-              [&](int64_t c, auto edge) { greatest = max(greatest, within(load(x + c, edge), edge, splat(-INF))); });
-  return reduce_max(greatest);
+  constexpr int64_t N = 4;
+  vec greatest[N];
+  for (vec& lanes : greatest) lanes = splat(-INF);
+  int64_t c = 0;
+  for (; c + N * LANES <= cols; c += N * LANES) {
+    for (int64_t i = 0; i < N; ++i) greatest[i] = max(greatest[i], load(x + c + i * LANES));
+  }
+  for_columns(cols - c, [&](int64_t i, auto edge) {
+    greatest[0] = max(greatest[0], within(load(x + c + i, edge), edge, splat(-INF)));
+  });
+  return reduce_max(max(max(greatest[0], greatest[1]), max(greatest[2], greatest[3])));
 }
 
 // Returns the sum in LANES parts.
@@ -47,21 +56,21 @@ inline vec exponentials(const real* x, int64_t cols, real greatest, real* e) {
   return sum;
 }
 
-// Of the panel from column col on, for one row; adds to its sum.
+// Of the panel from column col on, for one row; adds to its sum. Fetches the row below.
 inline void fill_panel(const Group& group, int64_t r, int64_t col, vec& sum) {
   const real* x = group.at_row(r) + col;
   real* e = group.e + r * group.e_ld;
   const int64_t cols = min(group.panel, group.cols - col);
   for (int64_t c = 0; c < cols; c += BLOCK_COLUMNS) {
+    for (int64_t i = 0; i < BLOCK_COLUMNS; i += LINE) __builtin_prefetch(x + group.ld + c + i);
     sum += exponentials(x + c, min(BLOCK_COLUMNS, cols - c), group.max[r], e + c);
   }
 }
 
-// Max and sum of each row; the last panel stays filled.
-inline void open_group(const Call& call, int64_t chunk, int64_t row, char* workspace, Group& group) {
+// Max and sum of each row; the last panel stays filled. stores: whether the chain follows
+inline void open_group(const Call& call, int64_t chunk, int64_t row, char* workspace, bool stores, Group& group) {
   const Instruction& instruction = *call.instruction;
   const View& view = instruction.operands[0];
-  const int64_t line = ALIGNMENT / int64_t(sizeof(real));
   group.ld = view.ld;
   group.row = chunk * CHUNK_ROWS + row;
   group.rows = min(group_rows(instruction), chunk_rows(instruction, chunk) - row);
@@ -69,7 +78,11 @@ inline void open_group(const Call& call, int64_t chunk, int64_t row, char* works
   group.x = at<real>(call, view) + group.row * view.ld;
   group.e = reinterpret_cast<real*>(workspace);
   group.panel = panel_columns(group.rows, group.cols);
-  group.e_ld = round_up(group.panel, line) | line;  // an odd number of lines spreads a column over the sets of a cache
+  group.e_ld = round_up(group.panel, LINE) | LINE;  // an odd number of lines spreads a column over the sets of a cache
+  if (stores && group.panel >= group.cols && stores_apart(instruction)) {
+    const Block block = at_last_store(call, {group.e, group.e_ld, group.row, 0, group.rows, group.cols});
+    group.e = block.v, group.e_ld = block.ld;
+  }
   for (int64_t r = 0; r < group.rows; ++r) {
     group.max[r] = row_max(group.at_row(r), group.cols);
     vec sum = {};

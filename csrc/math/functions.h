@@ -52,22 +52,24 @@ DLCORE_HD T exp_times(T a, T x) {
 
 #else
 
-// x = n log 2 + r with |r| <= log(2) / 2. 1.5 * 2^23 brings the integer into the low bits.
+// x = n log 2 + r with |r| <= log(2) / 2. 1.5 * 2^23 brings the integer into the low bits, 127 more make it the bits of
+// an exponent.
 template <class T>
 struct Exponent {
   typename Lanes<T>::integer n;
   T r;
+  T scale;  // 2^n for -126 <= n <= 127, 0 for n = -127
 };
 
 constexpr float LOG2_HIGH = 0.693359375f, LOG2_LOW = -2.12194440e-4f;  // n * LOG2_HIGH is exact
 
 template <class T>
 DLCORE_HD Exponent<T> split_exponent(T x) {
-  constexpr float magic = 12582912.0f;
+  constexpr float magic = 12582912.0f + 127;
   const T shifted = fma(x, splat<T>(1.44269504f), splat<T>(magic));
   const T n = shifted - magic;
   const T r = fma(n, splat<T>(-LOG2_LOW), fma(n, splat<T>(-LOG2_HIGH), x));
-  return {bits(shifted) - bits(splat<T>(magic)), r};
+  return {bits(shifted) - bits(splat<T>(magic)), r, from_bits<T>(Lanes<T>::shift_left(bits(shifted), 23))};
 }
 
 // exp(r) - 1, |r| <= log(2) / 2
@@ -96,12 +98,11 @@ DLCORE_HD T exp_(T x) {
   return exp_times(splat<T>(1), x);
 }
 
-// exp(x) for x <= 0, 0 where that is not a normal number: what a sum with exp(0) does not see.
+// exp(x) for x <= 0, 0 where that is less than 2^-126.5: what a sum with exp(0) does not see.
 template <class T>
 DLCORE_HD T exp_below_(T x) {
-  const Exponent<T> e = split_exponent(max(splat<T>(-87.3f), x));
-  const T scale = power2<T>(e.n);
-  return select(x < -87.3f, splat<T>(0), fma(scale, expm1_reduced(e.r), scale));
+  const Exponent<T> e = split_exponent(max(splat<T>(-88), x));
+  return fma(e.scale, expm1_reduced(e.r), e.scale);
 }
 
 template <class T>

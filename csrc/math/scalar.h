@@ -44,6 +44,8 @@ struct Lanes<real> {
     return x;
   }
   static DLCORE_HD real to_real(integer i) { return real(i); }
+  // What is shifted out is lost.
+  static DLCORE_HD integer shift_left(integer i, int n) { return integer(uint64_t(i) << n); }
   // f of a function of the C library, lane by lane
   template <class F>
   static DLCORE_HD real each(F f, real x) {
