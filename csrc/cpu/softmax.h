@@ -23,7 +23,7 @@ struct Group {
 
 // Sums along a row are sums of blocks: shorter sums round less.
 constexpr int64_t BLOCK_COLUMNS = 2 * COLUMN_ALIGN;
-constexpr int64_t LINE = ALIGNMENT / int64_t(sizeof(real));  // of a cache
+constexpr int64_t LINE_COLUMNS = ALIGNMENT / int64_t(sizeof(real));  // of a line of a cache
 
 // Half the workspace: the panel shares a cache with x.
 inline int64_t panel_columns(int64_t rows, int64_t cols) {
@@ -62,7 +62,7 @@ inline void fill_panel(const Group& group, int64_t r, int64_t col, vec& sum) {
   real* e = group.e + r * group.e_ld;
   const int64_t cols = min(group.panel, group.cols - col);
   for (int64_t c = 0; c < cols; c += BLOCK_COLUMNS) {
-    for (int64_t i = 0; i < BLOCK_COLUMNS; i += LINE) __builtin_prefetch(x + group.ld + c + i);
+    for (int64_t i = 0; i < BLOCK_COLUMNS; i += LINE_COLUMNS) __builtin_prefetch(x + group.ld + c + i);
     sum += exponentials(x + c, min(BLOCK_COLUMNS, cols - c), group.max[r], e + c);
   }
 }
@@ -78,7 +78,8 @@ inline void open_group(const Call& call, int64_t chunk, int64_t row, char* works
   group.x = at<real>(call, view) + group.row * view.ld;
   group.e = reinterpret_cast<real*>(workspace);
   group.panel = panel_columns(group.rows, group.cols);
-  group.e_ld = round_up(group.panel, LINE) | LINE;  // an odd number of lines spreads a column over the sets of a cache
+  // An odd number of lines spreads a column over the sets of a cache.
+  group.e_ld = round_up(group.panel, LINE_COLUMNS) | LINE_COLUMNS;
   if (stores && group.panel >= group.cols && stores_apart(instruction)) {
     const Block block = at_last_store(call, {group.e, group.e_ld, group.row, 0, group.rows, group.cols});
     group.e = block.v, group.e_ld = block.ld;
