@@ -47,6 +47,7 @@ if(cuda_found)
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   enable_language(CUDA)
+  set_target_properties(_core PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
   list(JOIN archs "," arch_names)
   message(STATUS "dlcore: CUDA kernels for ${arch_names}")
 
