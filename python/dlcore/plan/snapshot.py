@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from ..graph import Node, Value, substitute
 from .plan import Plan
 from .record import itemsize
@@ -41,8 +39,8 @@ class Snapshot:
                 self._hold(node, held)
             else:
                 rest.append(node)
-        for v in {v for node in rest for v in node.reads() if v.kind == "parameter"}:
-            held[v] = self._place(v, v.parameter)
+        read = dict.fromkeys(v for node in rest for v in node.reads() if v.kind == "parameter")
+        held.update({v: self._place(v, v.parameter) for v in read})
         return substitute(rest, held)
 
     def fill(self, segments: Mapping, parameters, memory, threads: int) -> None:
@@ -55,8 +53,8 @@ class Snapshot:
                 into[first : first + size] = source[begin : begin + size]
         if self._nodes:
             plan = Plan(self.backend, self._nodes, segments)
-            scratch = np.empty(plan.scratch_bytes, np.uint8)
-            plan.run({"parameters": parameters.base, KIND: memory.base, "scratch": scratch}, threads=threads)
+            arenas = {"parameters": parameters.base, KIND: memory.base, "scratch": self.backend.allocate(plan.scratch_bytes)}
+            plan.run(arenas, threads=threads)
 
     def _decided(self, node: Node, held: Mapping[Value, Value]) -> bool:
         plain = node.writes() and not node.chain and not node.updates()
