@@ -44,12 +44,21 @@ struct Constants {
   real c[3];
 };
 
-// v = apply(v), or v grad(x), which spends x.
+// v = apply(v), or v grad(x), which spends x. Where grad is a function of the output, one copy of apply serves both.
 template <class A>
 __device__ inline void activate(const Stage& s, Square& x, Tile& t, const Constants& k) {
-  if (s.kind == StageKind::activate) return map(t, [&](real v, int, int) { return A::apply(v, k.c); });
-  if (A::from_output && s.numbers[3] == 0) map(x, [&](real input, int, int) { return A::apply(input, k.c); });
-  map(t, [&](real v, int r, int c) { return v * A::grad(x[r][c], k.c); });
+  const bool grad = s.kind == StageKind::activate_grad, holds_output = s.numbers[3] != 0;
+  if (!A::from_output) {
+    if (grad) {
+      map(t, [&](real v, int r, int c) { return v * A::grad(x[r][c], k.c); });
+    } else {
+      map(t, [&](real v, int, int) { return A::apply(v, k.c); });
+    }
+    return;
+  }
+  map(x, [&](real operand, int r, int c) { return grad ? operand : t.v[r][c]; });
+  if (!grad || !holds_output) map(x, [&](real input, int, int) { return A::apply(input, k.c); });
+  map(t, [&](real v, int r, int c) { return grad ? v * A::grad(x[r][c], k.c) : x[r][c]; });
 }
 
 __device__ inline void activation(const Stage& s, Square& x, Tile& t) {

@@ -136,6 +136,21 @@ DLCORE_HD T log1p_(T x) {
   return log_(u) + select((x > -1.0f) & (x < 1e8f), c / u, splat<T>(0));
 }
 
+#if defined(__CUDA_ARCH__)
+
+// The form below takes two registers more than kernels of chains have (nvcc 13, 9.0); 1.3 ULP.
+template <class T>
+DLCORE_HD T tanh_(T x) {
+  constexpr float c[] = {-0.00569230132f, 0.0206281692f, -0.0537365153f, 0.133314058f, -0.333332807f};
+  const T z = abs(x), s = x * x;
+  const T near = fma(z * s, polynomial(s, c), z);
+  const Exponent<T> e = split_exponent(min(splat<T>(20), z + z));
+  const T exponential = fma(e.scale, expm1_reduced(e.r), e.scale);
+  return copysign(select(z < 0.625f, near, 1.0f - 2.0f / (exponential + 1.0f)), x);
+}
+
+#else
+
 // |x| = n log(2) / 2 + u, and tanh(u) = t is added to (2^n - 1) / (2^n + 1). u in [-0.087, 0.26], which leaves n = 0 up
 // to where an ULP of the result is no longer small beside the roundings of numerator and denominator.
 template <class T>
@@ -149,6 +164,8 @@ DLCORE_HD T tanh_(T x) {
   const T y = fma(half + 0.5f, t, half - 0.5f);
   return from_bits<T>(bits(y / (y + (1.0f - t))) | (bits(x) & SIGN_BIT));
 }
+
+#endif
 
 #endif
 
