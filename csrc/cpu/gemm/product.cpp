@@ -74,7 +74,7 @@ static void order(const Instruction& in, Cut* c) {
 static int64_t wider(const Cut& c, int64_t chunks) {
   int64_t columns = c.columns;
   const bool keeps = c.n > c.m && c.k * columns <= KEPT;
-  while (columns < WIDEST_COLUMNS && chunks * ceil_div(c.n, 2 * columns) >= MANY_ITEMS &&
+  while (columns < min(c.n, WIDEST_COLUMNS) && chunks * ceil_div(c.n, 2 * columns) >= MANY_ITEMS &&
          !(keeps && 2 * c.k * columns > KEPT)) {
     columns *= 2;
   }

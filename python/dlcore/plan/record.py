@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from .. import _core
 from ..graph import Node, Value
 from ..ops import Accumulate, Pack, Stage
@@ -28,8 +30,7 @@ ABSENT = _core.View()
 
 def itemsize(value: Value, backend) -> int:
     """Bytes of an element."""
-    real = "f32" if backend.real == "float32" else "f64"
-    return ITEM[real if value.dtype == "real" else value.dtype]
+    return np.dtype(backend.real).itemsize if value.dtype == "real" else ITEM[value.dtype]
 
 
 class Lowering:

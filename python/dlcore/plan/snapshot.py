@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 from ..graph import Node, Value, substitute
+from .place import ALIGNMENT
 from .plan import Plan
 from .record import itemsize
 
 KIND = "snapshot"  # of its values, and the name of its arena
-ALIGNMENT = 64  # bytes
 
 
 class Snapshot:
