@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictors: the bits of the net as it was, from weights that were packed once."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -137,6 +138,69 @@ def test_threads_share_one():
 def test_it_refuses_what_a_net_refuses(call, error, match):
     with pytest.raises(error, match=match):
         call(dl.Net(NETS["plain"]()).predictor())
+
+
+@pytest.mark.parametrize("kind", ["net", "predictor"])
+@pytest.mark.parametrize("call", ["predict", "predict_proba"])
+def test_outputs_go_where_they_are_wanted(device, kind, call):
+    net = trained(NETS["norms"](), device=device)
+    predict = getattr(net if kind == "net" else net.predictor(), call)
+    for count in (1, 64, 300):
+        expected, out = predict(rows(count)), np.full((count, 16), np.nan, np.float32)
+        for x in (rows(count), rows(count), rows(count).tolist()):
+            out[...] = np.nan
+            assert predict(x, out=out) is out
+            assert_same_bits(out, expected)
+
+
+def test_outputs_in_the_units_of_the_target_go_where_they_are_wanted():
+    net = trained(NETS["plain"]())
+    net.target_scaler = TargetScaler().fit(rows(20)[:, :3])
+    out = np.empty((8, 3), np.float32)
+    assert net.predict(rows(8), out=out) is out
+    assert_same_bits(out, net.predict(rows(8)))
+
+
+def test_a_row_is_predicted_without_an_allocation():
+    """Python's allocator and NumPy's; outputs of 1 MB would show."""
+    predictor, x, out = dl.Net([dl.Linear(5, 1 << 18)]).predictor(), rows(1), np.empty((1, 1 << 18), np.float32)
+    predictor.predict(x, out=out)
+    tracemalloc.start()
+    try:
+        predictor.predict(x, out=out)
+        without = tracemalloc.get_traced_memory()[1]
+        predictor.predict(x)
+        assert without < 4096 < out.nbytes <= tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+X = rows(2)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("out", "error", "match"),
+    [
+        ([[0.0] * 3] * 2, TypeError, "predict: out: expected a NumPy array or None, got"),
+        (
+            np.empty((2, 4), np.float32),
+            ValueError,
+            r"predict: out: expected float32 of shape \(2, 3\), got float32 of shape \(2, 4\)",
+        ),
+        (np.empty((2, 3)), ValueError, "got float64 of shape"),
+        (np.empty((3, 2), np.float32).T, ValueError, "C-contiguous"),
+        (np.broadcast_to(np.float32(0), (2, 3)), ValueError, "may be written"),
+        (X.reshape(-1)[:6].reshape(2, 3), ValueError, "memory apart from x"),
+    ],
+)
+def test_an_array_that_cannot_take_outputs_is_refused(out, error, match, again):
+    predictor = dl.Net(NETS["plain"]()).predictor()
+    if again:
+        predictor.predict(X)
+    with pytest.raises(error, match=match):
+        predictor.predict(X, out=out)
+    assert_same_bits(predictor.predict(X), predictor.predict(X.copy()))
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])

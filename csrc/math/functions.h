@@ -136,7 +136,7 @@ DLCORE_HD T log1p_(T x) {
   return log_(u) + select((x > -1.0f) & (x < 1e8f), c / u, splat<T>(0));
 }
 
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) || defined(DLCORE_EMULATOR)
 
 // The form below takes two registers more than kernels of chains have (nvcc 13, 9.0); 1.3 ULP.
 template <class T>

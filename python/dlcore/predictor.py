@@ -67,19 +67,26 @@ class Predicting:
             self._local.scratch_size = size
         return self._local.scratch
 
-    def predict(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
+    def predict(self, x, *, out: np.ndarray | None = None, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
         """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units).
 
         ``x`` may lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
-        there then, as a `DeviceArray`.
+        there then, as a `DeviceArray`. ``out`` (rows, out_features), of the net's dtype, takes the outputs of other rows and
+        is returned: calls with arrays of one shape allocate no memory then.
         """
-        y = forward_again(self, x)
+        y = forward_again(self, x, out=out)
         if y is None:
             x = inputs.features("predict", x, self.in_features, allow_nonfinite, self.backend)
             if isinstance(x, DeviceArray):
-                return forward_on_device(self, x, output=self._output_affine())
-            y = forward(self, x)
-        return y if self.target_scaler is None else self.target_scaler.inverse(y)
+                return forward_on_device(self, x, output=self._output_affine(), out=out)
+            y = forward(self, x, out=out)
+        if self.target_scaler is None:
+            return y
+        units = self.target_scaler.inverse(y)
+        if out is None:
+            return units
+        out[...] = units
+        return out
 
     def _output_affine(self):
         """`target_scaler.inverse` as scale and shift of the outputs."""
@@ -90,12 +97,12 @@ class Predicting:
         )
         return tuple((1 / scale).tolist()), tuple((-shift / scale).tolist())
 
-    def predict_proba(self, x, *, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
+    def predict_proba(self, x, *, out: np.ndarray | None = None, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
         """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them."""
-        y = forward_again(self, x, softmax=True)
+        y = forward_again(self, x, softmax=True, out=out)
         if y is None:
             x = inputs.features("predict_proba", x, self.in_features, allow_nonfinite, self.backend)
-            y = (forward_on_device if isinstance(x, DeviceArray) else forward)(self, x, softmax=True)
+            y = (forward_on_device if isinstance(x, DeviceArray) else forward)(self, x, softmax=True, out=out)
         return y
 
 

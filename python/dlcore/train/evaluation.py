@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import _core
 from ..device_array import DeviceArray
+from ..errors import describe, expected
 from ..plan import Batch, Source, evaluation, finish, prediction
 from ..plan.plan import TABLE_OFFSETS, Bound
 from .feed import feed
@@ -60,9 +61,30 @@ class Forward:
         self.prepared.run(net.threads)
 
 
-def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
-    """Outputs (rows, out_features) of checked rows, or their softmax."""
-    out, rows = np.empty((len(x), net.out_features), net.dtype), call_rows(net)
+def _out(softmax: bool) -> str:
+    return "predict_proba: out" if softmax else "predict: out"
+
+
+def outputs(out, softmax: bool, shape: tuple[int, int], dtype: np.dtype, x: np.ndarray) -> np.ndarray:
+    """The array for the outputs of x: ``out``, if it may be that, or a new one where it is None."""
+    if out is None:
+        return np.empty(shape, dtype)
+    who = _out(softmax)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(expected(who, "a NumPy array or None", describe(out)))
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(expected(who, f"{dtype.name} of shape {shape}", f"{out.dtype.name} of shape {out.shape}"))
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(expected(who, "a C-contiguous array that may be written", "one that is not"))
+    if np.may_share_memory(out, x):
+        raise ValueError(expected(who, "memory apart from x", "an array that may overlap it"))
+    return out
+
+
+def forward(net, x: np.ndarray, softmax: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+    """Outputs (rows, out_features) of checked rows, or their softmax, in ``out`` where it is given."""
+    out = outputs(out, softmax, (len(x), net.out_features), np.dtype(net.dtype), x)
+    rows = call_rows(net)
     for start in range(0, len(x), rows):
         part = x[start : start + rows]
         found = net.forwards.get(softmax)
@@ -72,8 +94,10 @@ def forward(net, x: np.ndarray, softmax: bool = False) -> np.ndarray:
     return out
 
 
-def forward_on_device(net, x: DeviceArray, softmax: bool = False, output=None) -> DeviceArray:
+def forward_on_device(net, x: DeviceArray, softmax: bool = False, output=None, out=None) -> DeviceArray:
     """`forward` of an array on the net's device, which stays there."""
+    if out is not None:
+        raise ValueError(expected(_out(softmax), "None for rows on a device", describe(out)))
     out, rows = DeviceArray.empty(net.backend, (len(x), net.out_features), net.dtype), call_rows(net)
     for start in range(0, len(x), rows):
         part, into = x[start : start + rows], out[start : start + rows]
@@ -84,12 +108,12 @@ def forward_on_device(net, x: DeviceArray, softmax: bool = False, output=None) -
     return out
 
 
-def forward_again(net, x, softmax: bool = False) -> np.ndarray | None:
+def forward_again(net, x, softmax: bool = False, out: np.ndarray | None = None) -> np.ndarray | None:
     """`forward` of an array like the one before, checked on the way; None where it is of another kind or not plain."""
     found = net.forwards.get(softmax)
     if found is None or not found.accepts(net, x):
         return None
-    out = np.empty(found.shape, found.dtype)
+    out = outputs(out, softmax, found.shape, found.dtype, x)
     found.run(net, out)
     return out
 
