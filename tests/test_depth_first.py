@@ -98,9 +98,10 @@ def test_batch_statistics_end_a_section(monkeypatch):
     assert len(found) >= 2 and not any("MomentsFinish" in n or "NormBackwardFinish" in n for n in names)
 
 
-def test_rows_too_wide_for_a_block_are_left_layer_by_layer():
-    net = dl.Net([dl.Linear(4, 2500), dl.ReLU(), dl.Linear(2500, 2500), dl.ReLU(), dl.Linear(2500, 2)])
-    assert net.predict(np.ones((1024, 4), np.float32)).shape == (1024, 2)
+@pytest.mark.parametrize(("width", "taken"), [(500, True), (2500, False)])
+def test_rows_too_wide_for_a_block_are_left_layer_by_layer(width, taken):
+    net = dl.Net([dl.Linear(4, width), dl.ReLU(), dl.Linear(width, width), dl.ReLU(), dl.Linear(width, 40)])
+    assert bool(blocks(prediction_plan(net, np.ones((1024, 4), np.float32), softmax=False))) == taken
 
 
 def test_few_units_are_left_layer_by_layer(monkeypatch):
