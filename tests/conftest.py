@@ -35,7 +35,7 @@ def isa(request):
 
 @pytest.fixture(params=[isa for isa in (*_core.cpu_info()["available"], *DEVICES) if isa != "emulated"])
 def formula_isa(request):
-    """One that compiles the formulas for itself; the emulator's have the bits of AVX2 (test_emulator.py)."""
+    """One that compiles the formulas for itself; the emulator's, but tanh, have the bits of AVX2 (test_emulator.py)."""
     return request.param
 
 
