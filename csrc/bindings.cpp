@@ -22,6 +22,7 @@ namespace py = pybind11;
 using namespace py::literals;
 
 #include "bindings_cuda.h"  // after pybind11, which only this file includes
+#include "bindings_gil.h"
 #include "bindings_instructions.h"
 #include "bindings_memory.h"
 
@@ -204,10 +205,12 @@ class Prepared {
     if (!exchange(size_t(index), base, [](const Py_buffer&) { return true; })) hold(size_t(index), base);
   }
 
-  // Another array as a base that is only read. False, and nothing done, unless it is of the kind (format, shape,
-  // strides) of the one before and contiguous, its floats are finite and its integers in [0, limit), limit 0 for any.
+  // Another array as a base that is only read. False, and nothing done, unless it is of the kind (type, format, shape,
+  // strides) of the one before and contiguous, its floats are finite, and its numbers in [0, limit - 1], limit 0 for
+  // any.
   bool accept(size_t index, const py::object& base, int64_t limit) {
     if (index < needs_.size() && needs_[index].written) return false;
+    if (index < objects_.size() && Py_TYPE(base.ptr()) != Py_TYPE(objects_[index].ptr())) return false;
     return exchange(index, base, [limit](const Py_buffer& buffer) { return plain_numbers(buffer, limit); });
   }
 
@@ -221,7 +224,7 @@ class Prepared {
       CHECK_ARG(times[i] >= 0, "run: expected 0 times or more, got ", times[i]);
       programs_[i].times = times[i];
     }
-    const py::gil_scoped_release release;
+    const WithoutGil without_gil;
     std::vector<char*> addresses;
     addresses.reserve(found_.size());
     for (size_t i = 0; i < found_.size(); ++i) {
@@ -330,11 +333,11 @@ void bind_backend(py::module_& m) {
       .def("__buffer__", [](py::handle self, int) { return py::memoryview(py::reinterpret_borrow<py::object>(self)); })
 #endif
       .def_property_readonly("arena", [](const HeldFeed& held) { return Arena(held.memory); })
-      .def("send", &HeldFeed::send, "bytes"_a, py::call_guard<py::gil_scoped_release>())
+      .def("send", &HeldFeed::send, "bytes"_a, py::call_guard<WithoutGil>())
       .def(
-          "settle", [](HeldFeed& held) { held.feed->settle(); }, py::call_guard<py::gil_scoped_release>())
+          "settle", [](HeldFeed& held) { held.feed->settle(); }, py::call_guard<WithoutGil>())
       .def(
-          "expect", [](HeldFeed& held) { held.feed->expect(); }, py::call_guard<py::gil_scoped_release>())
+          "expect", [](HeldFeed& held) { held.feed->expect(); }, py::call_guard<WithoutGil>())
       .def_buffer([](HeldFeed& held) {
         return py::buffer_info(reinterpret_cast<uint8_t*>(held.feed->host()), held.memory->bytes);
       });
@@ -451,23 +454,11 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-// Is every number of a C-contiguous float32 or float64 array finite?
-bool all_finite(const py::buffer& array) {
-  const py::buffer_info info = array.request();
-  CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), "all_finite: expected a C-contiguous array, got strides");
-  if (info.format == py::format_descriptor<float>::format()) {
-    return finite(static_cast<const float*>(info.ptr), info.size);
-  }
-  CHECK_ARG(info.format == py::format_descriptor<double>::format(), "all_finite: expected float32 or float64, got ",
-            info.format);
-  return finite(static_cast<const double*>(info.ptr), info.size);
-}
-
 // ---- the probes of the benchmarks
 
 double fma_probe(const std::string& isa, int64_t rounds) {
   const HostKernels& kernels = host_kernels(isa, DType::f32);
-  const py::gil_scoped_release release;
+  const WithoutGil without_gil;
   double sink = 0;
   return kernels.fma_probe(rounds, &sink);
 }
@@ -476,7 +467,7 @@ void read_probe(const std::string& isa, const py::buffer& buffer, int64_t times)
   const HostKernels& kernels = host_kernels(isa, DType::f32);
   const py::buffer_info memory = buffer.request();
   CHECK_ARG(PyBuffer_IsContiguous(memory.view(), 'C'), "read_probe: expected a contiguous buffer, got strides");
-  const py::gil_scoped_release release;
+  const WithoutGil without_gil;
   double sink = 0;
   kernels.read_probe(static_cast<const char*>(memory.ptr), memory.size * memory.itemsize, times, &sink);
 }

@@ -72,14 +72,14 @@ std::unique_ptr<Arena> part_of(const Arena& arena, int64_t offset, int64_t bytes
 
 void write_arena(Arena& arena, const py::buffer& data, int64_t offset) {
   const py::buffer_info info = bytes_within("Arena.write", arena, offset, data, false);
-  const py::gil_scoped_release release;
+  const WithoutGil without_gil;
   arena.memory->backend->copy(arena.memory->address + offset, static_cast<const char*>(info.ptr),
                               info.size * info.itemsize);
 }
 
 void read_arena(const Arena& arena, const py::buffer& into, int64_t offset) {
   const py::buffer_info info = bytes_within("Arena.read", arena, offset, into, true);
-  const py::gil_scoped_release release;
+  const WithoutGil without_gil;
   arena.memory->backend->copy(static_cast<char*>(info.ptr), arena.memory->address + offset, info.size * info.itemsize);
 }
 
@@ -113,7 +113,15 @@ bool below(const T* x, int64_t count, int64_t limit) {
   return all;
 }
 
-// Are the numbers of a contiguous buffer finite, integers in [0, limit) where there is a limit? Formats that are not
+template <class T>
+bool finite_below(const T* x, int64_t count, int64_t limit) {
+  if (limit == 0) return finite(x, count);
+  bool all = true;
+  for (int64_t i = 0; i < count; ++i) all &= x[i] >= T(0) && x[i] <= T(limit - 1);
+  return all;
+}
+
+// Are the numbers of a contiguous buffer finite, and in [0, limit - 1] where there is a limit? Formats that are not
 // read here say no.
 bool plain_numbers(const Py_buffer& buffer, int64_t limit) {
   if (!PyBuffer_IsContiguous(&buffer, 'A') || buffer.format == nullptr || buffer.format[1] != 0) return false;
@@ -134,11 +142,23 @@ bool plain_numbers(const Py_buffer& buffer, int64_t limit) {
     DLCORE_CASE('Q', unsigned long long)
 #undef DLCORE_CASE
     case 'f':
-      return finite(static_cast<const float*>(buffer.buf), count);
+      return finite_below(static_cast<const float*>(buffer.buf), count, limit);
     case 'd':
-      return finite(static_cast<const double*>(buffer.buf), count);
+      return finite_below(static_cast<const double*>(buffer.buf), count, limit);
   }
   return false;
+}
+
+// Is every number of a C-contiguous float32 or float64 array finite?
+bool all_finite(const py::buffer& array) {
+  const py::buffer_info info = array.request();
+  CHECK_ARG(PyBuffer_IsContiguous(info.view(), 'C'), "all_finite: expected a C-contiguous array, got strides");
+  if (info.format == py::format_descriptor<float>::format()) {
+    return finite(static_cast<const float*>(info.ptr), info.size);
+  }
+  CHECK_ARG(info.format == py::format_descriptor<double>::format(), "all_finite: expected float32 or float64, got ",
+            info.format);
+  return finite(static_cast<const double*>(info.ptr), info.size);
 }
 
 // Do two buffers differ in their address only?

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The door of the net: what fit, predict, evaluate and step refuse, and that nothing has changed when they do."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 import dlcore as dl
 from checks import rng
 from dlcore import _core
+from dlcore.errors import DataError
 
 X, Y = rng(0).normal(size=(20, 4)).astype(np.float32), rng(1).integers(0, 3, 20)
 
@@ -143,6 +146,51 @@ def test_step_refuses_another_batch_size_and_width():
         step(X, Y)
     with pytest.raises(ValueError, match="step: x: expected 4 columns"):
         step(X[:10, :3], Y[:10])
+
+
+@pytest.mark.parametrize(
+    ("loss", "good", "bad"),
+    [
+        (dl.SoftmaxCrossEntropy, Y[:10], Y[:10] + 1),
+        (dl.SoftmaxCrossEntropy, np.eye(3)[Y[:10]], np.eye(3)[Y[:10]] * 1.001),
+        (dl.SoftmaxCrossEntropy, np.eye(3, dtype=np.uint8)[Y[:10]], np.eye(3, dtype=np.uint8)[Y[:10]] * 2),
+        (dl.BinaryCrossEntropy, np.eye(3, dtype=np.float32)[Y[:10]], -np.eye(3, dtype=np.float32)[Y[:10]]),
+        (dl.BinaryCrossEntropy, np.eye(3, dtype=int)[Y[:10]], np.eye(3, dtype=int)[Y[:10]] * 2),
+    ],
+    ids=["classes", "probabilities", "integers", "binary", "binary_integers"],
+)
+def test_targets_of_later_steps_are_checked_as_those_of_the_first(loss, good, bad):
+    model = net()
+    step = model.compile(loss(), dl.SGD(0.1), 10)
+    for _ in range(2):
+        step(X[:10], good)
+        before = model.store.array.copy()
+        with pytest.raises(DataError, match="step: y: expected"):
+            step(X[:10], bad)
+        assert (model.store.array == before).all()
+
+
+def test_masked_values_are_refused_each_time():
+    model = net()
+    masked = np.ma.masked_array(X, np.arange(X.size).reshape(X.shape) == 3)
+    step = model.compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.1), len(X))
+    for call in (model.predict, model.predict_proba, model.predictor().predict, lambda x: step(x, Y)):
+        for _ in range(2):
+            call(X)
+            with pytest.raises(DataError, match="x: expected"):
+                call(masked)
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba"])
+def test_large_arrays_are_let_go_after_their_prediction(call):
+    model = net()
+    for _ in range(2):
+        x = np.ones((70_000, 4), np.float32)
+        gone = weakref.ref(x)
+        getattr(model, call)(x)
+        getattr(model, call)(x)
+        del x
+        assert gone() is None
 
 
 def test_a_schedule_that_returns_nonsense_is_refused():

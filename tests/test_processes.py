@@ -78,6 +78,27 @@ def test_interpreter_exit_does_not_hang(threads, job):
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
 
 
+DAEMON = """
+import threading, numpy as np, dlcore as dl
+net = dl.Net([dl.Linear(8, 8), dl.ReLU(), dl.Linear(8, 3)])
+x, y, began = np.ones((64, 8), np.float32), np.zeros(64, int), threading.Event()
+def work():
+    step = net.compile(dl.SoftmaxCrossEntropy(), dl.Adam(), 64)
+    while True:
+        {call}
+        began.set()
+threading.Thread(target=work, daemon=True).start()
+began.wait()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("call", ["net.predict(x)", "step(x, y)", "net.fit(x, y, epochs=1, verbose=0)"])
+def test_interpreter_exit_beside_a_daemon_is_no_crash(call):
+    result = program(DAEMON.format(call=call))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
 SHOW = "from dlcore import _core; info = _core.cpu_info(); print(info['chosen'], info['forced'], _core.Backend().isa)"
 
 

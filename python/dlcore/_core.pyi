@@ -381,8 +381,8 @@ class Prepared:
     def accept(self, index: int, base: Any, limit: int = 0) -> bool:
         """Hold another array as a base that is only read, if it differs in its address only and its numbers are plain.
 
-        Plain are finite floats and integers in [0, limit), any where the limit is 0. False where the array is of another
-        kind, not contiguous or not plain: nothing is done then.
+        Plain are finite numbers in [0, limit - 1], any finite ones where the limit is 0. False where the array is of another
+        type or kind, not contiguous or not plain: nothing is done then.
         """
 
     def run(self, threads: int = 1, times: Sequence[int] = ()) -> None:

@@ -14,6 +14,7 @@ from .feed import feed
 from .inputs import Rows
 
 ROWS = 4096  # of one call
+HELD_BYTES = 1 << 20  # a larger array is let go after its call, for 20 us of the next one
 LEAST_ROWS, VALUES = 1024, 1 << 22  # fewer rows where layers are wide: so many values of the widest
 
 
@@ -91,6 +92,8 @@ def forward(net, x: np.ndarray, softmax: bool = False, out: np.ndarray | None = 
         if found is None or not found.accepts(net, part):
             found = net.forwards[softmax] = Forward(net, part, softmax)
         found.run(net, out[start : start + rows])
+    if x.nbytes > HELD_BYTES:
+        net.forwards.pop(softmax, None)
     return out
 
 
@@ -115,6 +118,8 @@ def forward_again(net, x, softmax: bool = False, out: np.ndarray | None = None) 
         return None
     out = outputs(out, softmax, found.shape, found.dtype, x)
     found.run(net, out)
+    if x.nbytes > HELD_BYTES:
+        net.forwards.pop(softmax, None)
     return out
 
 

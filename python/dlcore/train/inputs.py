@@ -105,6 +105,13 @@ def targets(
     return y
 
 
+def target_limit(loss, y, columns: int) -> int:
+    """Checked targets lie in [0, limit - 1]: class codes, or probabilities; 0: any."""
+    if loss.target == "index" and y.ndim == 1:
+        return columns
+    return 2 if loss.target == "index" or loss.name == "binary_cross_entropy" else 0
+
+
 def classes(who: str, y: np.ndarray | DeviceArray, columns: int) -> np.ndarray | DeviceArray:
     """Integer labels in [0, columns)."""
     if y.dtype.kind == "f":

@@ -159,7 +159,7 @@ class _Bound:
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
-        self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
+        self.limit = inputs.target_limit(training.loss, y, net.out_features)
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
         self.counters = memoryview(tables.view(np.int64)[: _core.COUNTERS])
@@ -181,7 +181,7 @@ class _Bound:
         if (weight is not None) != (len(self.at) == 3):
             return False
         for prepared in self.prepared:
-            if not (prepared.accept(self.at[0], x) and prepared.accept(self.at[1], y, self.classes)):
+            if not (prepared.accept(self.at[0], x) and prepared.accept(self.at[1], y, self.limit)):
                 return False
             if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x))):
                 return False
