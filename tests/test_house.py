@@ -53,6 +53,7 @@ INCLUDES = {
         "bindings_instructions.h",
         "bindings_memory.h",
         "bindings_cuda.h",
+        "bindings_gil.h",
         "bindings_dlpack.h",
         "dlpack.h",
         "cuda",

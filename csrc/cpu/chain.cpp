@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_chain: one loop over the block for each stage, with every switch outside of it. A stage reads and writes L1, so
-// a chain costs about as much as the memory that its operands and stores touch.
+// run_chain: one loop over the block for each stage or run of stages, with every switch outside of it. A stage reads
+// and writes L1, so a chain costs about as much as the memory that its operands and stores touch.
 #include "../math/activations.h"
-#include "dropout.h"
 #include "stage.h"
 
 DLCORE_BEGIN
@@ -84,45 +83,6 @@ static void activation(const Call& call, const Stage& s, Block& b) {
   }
 }
 
-// Of a block's rows, view.ld bytes apart; or nullptr.
-static uint8_t* kept_bits(const Call& call, const View& view, const Block& b) {
-  uint8_t* bits = at<uint8_t>(call, view);
-  return bits ? bits + b.row * view.ld + b.col / 8 : nullptr;
-}
-
-// What the forward pass has drawn.
-static void dropout_again(const uint8_t* bits, int64_t ld, vec scale, Block& b) {
-  map_rows(b, [&](int64_t r, const real* from, real* v) {
-    for_columns(b.cols, [&](int64_t c, auto edge) {
-      const ivec kept = mask_of(load_kept(bits + r * ld, c));
-      store(v + c, select(kept, load(from + c, edge) * scale, vec{}));
-    });
-  });
-}
-
-static void dropout(const Call& call, const Stage& s, Block& b) {
-  typedef uint16_t draw_vec __attribute__((vector_size(LANES * 2)));
-  if (s.numbers[0] <= 0) return;
-  const int64_t* counters = at<const int64_t>(call, s.a);
-  const Dropout d = {philox_key<wide>(uint64_t(counters[counter_seed])), uint32_t(counters[counter_draws]),
-                     uint32_t(s.random_op)};
-  const uint32_t threshold = dropout_threshold(s.numbers[0]);
-  const vec scale = splat(dropout_scale(threshold));
-  if (const uint8_t* bits = kept_bits(call, s.operand, b)) return dropout_again(bits, s.operand.ld, scale, b);
-  uint8_t* bits = kept_bits(call, s.out, b);
-  alignas(ALIGNMENT) uint16_t draws[SLAB_COLUMNS + DROPOUT_COLUMNS];
-  map_rows(b, [&](int64_t r, const real* from, real* v) {
-    dropout_draws(d, b.row + r, b.col, b.cols, draws);
-    for_columns(b.cols, [&](int64_t c, auto edge) {
-      draw_vec draw;
-      __builtin_memcpy(&draw, draws + c, sizeof draw);
-      const ivec kept = __builtin_convertvector(draw, ivec) < integer(threshold);
-      store(v + c, select(kept, load(from + c, edge) * scale, vec{}));
-      if (bits) store_kept(bits + r * s.out.ld, c, bits_of(kept));
-    });
-  });
-}
-
 static void store_block(const Call& call, const Stage& s, const Block& b) {
   const View& out = s.out;
   char* base = at<char>(call, out);
@@ -150,14 +110,14 @@ static void run_stage(const Call& call, const Stage& s, Block& b) {
     case StageKind::activate:
     case StageKind::activate_grad:
       return activation(call, s, b);
-    case StageKind::dropout:
-      return dropout(call, s, b);
     case StageKind::scale: {
       const vec factor = splat(real(s.numbers[0]));
       return map(b, [factor](vec v, int64_t, auto) { return v * factor; });
     }
     case StageKind::store:
       return store_block(call, s, b);
+    case StageKind::dropout:  // run_pass
+      return;
     case StageKind::sum:
     case StageKind::dot:
     case StageKind::moments:
@@ -197,7 +157,11 @@ void run_chain(const Call& call, const Block& b, int32_t first) {
   for (int64_t c = 0; c < b.cols; c += width) {
     Block slab = {b.v + c, b.ld, b.row, b.col + c, b.rows, min(width, b.cols - c), b.v + c, b.ld};
     if (b.from) slab.from = b.from + c, slab.from_ld = b.from_ld;
-    for (int32_t i = first; i < in.stage_count; ++i) run_stage(call, in.chain[i], slab);
+    for (int32_t i = first; i < in.stage_count;) {
+      const int32_t done = run_pass(call, i, slab);
+      if (done == 0) run_stage(call, in.chain[i], slab);
+      i += max(1, done);
+    }
   }
 }
 

@@ -64,6 +64,9 @@ inline const real* operand_row(Operand& o, int64_t r, int64_t cols) {
   return o.row;
 }
 
+// Stages from the first one on in a single loop, of pass.cpp: how many; 0: run_stage has it.
+int32_t run_pass(const Call& call, int32_t first, Block& block);
+
 // The reductions, of reduce.cpp.
 bool is_reduction(const Stage& stage);
 void reduce_stage(const Call& call, const Stage& stage, const Block& block);
