@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlcore import _core, bench
-from dlcore.bench import cases, gpu, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from dlcore.bench import cases, gpu, kernels, measure, nets, peak, plain, plain_step, report, step, timing, workloads
 from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
 from dlcore.bench.subject import WrongAnswer
@@ -251,6 +251,53 @@ def test_peak_is_measured(cpu_isa, monkeypatch):
     assert found.flops > 1e8
     assert [size for size, _ in found.read] == [1 << 13, 1 << 17]
     assert all(rate > 1e8 for _, rate in found.read)
+
+
+def test_memory_probe_writes_the_mean_into_others_and_in_place(cpu_isa):
+    rng = np.random.default_rng(0)
+    a, b, g = (rng.standard_normal(4 * peak.GROUP // 4).astype(np.float32) for _ in range(3))
+    before, mean, out = (a.copy(), b.copy(), g.copy()), (a + b + g) / 3, np.zeros_like(a)
+    _core.memory_probe(cpu_isa, [a, b, g], [], 3)
+    assert all((now == was).all() for now, was in zip((a, b, g), before, strict=True))
+    _core.memory_probe(cpu_isa, [a, b, g], [out], 2)
+    np.testing.assert_allclose(out, mean, atol=1e-6)
+    _core.memory_probe(cpu_isa, [a, b, g], [a, b], 1)
+    np.testing.assert_allclose([a, b], [mean, mean], atol=1e-6)
+    assert (g == before[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "said"),
+    [([], [4], "buffers to read, got none"), ([4], [5], "buffers of 16 bytes as the first has, got 20")],
+)
+def test_memory_probe_refuses_what_does_not_fit(read, written, said):
+    with pytest.raises(ValueError, match=f"memory_probe: expected {said}"):
+        _core.memory_probe("", [np.ones(n, np.float32) for n in read], [np.ones(n, np.float32) for n in written], 1)
+    with pytest.raises(ValueError, match="memory_probe: expected contiguous buffers, got strides"):
+        _core.memory_probe("", [np.ones(8, np.float32)[::2]], [], 1)
+
+
+@pytest.mark.parametrize("mix", [kernels.Mix(), kernels.Mix(2, 1), kernels.Mix(1, 0, 3)], ids=str)
+def test_streams_pass_over_so_much_memory_in_their_mix(mix, monkeypatch):
+    seen = []
+    monkeypatch.setattr(peak._core, "memory_probe", lambda isa, *streams: seen.append((isa, *streams)))
+    streams = peak.Streams(2, mix, 1 << 20, "some")
+    streams.run(7)
+    assert len(seen) == 2 and {(isa, times) for isa, _, _, times in seen} == {("some", 7)}
+    for _, read, written, _ in seen:
+        assert (len(read), len(written)) == (mix.reads + mix.updates, mix.writes + mix.updates)
+        assert sum(any(r is w for w in written) for r in read) == mix.updates
+    touched = {id(a): a.nbytes for _, read, written, _ in seen for a in (*read, *written)}
+    assert sum(touched.values()) == pytest.approx(1 << 20, rel=0.01)
+    assert streams.bytes == sum(a.nbytes for _, read, written, _ in seen for a in (*read, *written))
+
+
+def test_streams_run_where_caches_are_small_and_no_larger_than_is_useful(monkeypatch):
+    streams = peak.Streams(1, kernels.Mix(1, 1), 16)
+    streams.run(3)
+    assert streams.bytes == 2 * peak.GROUP
+    monkeypatch.setattr(peak, "LARGEST", 1 << 16)
+    assert peak.Streams(2, kernels.Mix(), 1 << 40).bytes == 1 << 16
 
 
 # ---------------------------------------------------------------------------------------------------- reports
