@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlcore import _core, bench
-from dlcore.bench import cases, gpu, kernels, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from dlcore.bench import cases, gpu, infer, kernels, measure, nets, peak, plain, plain_step, report, step, timing, workloads
 from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
 from dlcore.bench.subject import WrongAnswer
@@ -84,6 +84,28 @@ def test_step_case_is_right_with_every_rule(rule):
 @pytest.mark.parametrize("net", NETS)
 def test_step_case_is_right_in_every_net(net, loss, threads, device):
     check(step.StepSubject(workload(net, loss), threads, device))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_infer_case_is_right_in_every_net(net, threads, device):
+    check(infer.InferSubject(workload(net), threads, device, rows=(1, 5, 67)))
+
+
+def test_a_wrong_prediction_is_never_timed():
+    subject = infer.InferSubject(workload(), 1, rows=(1, 5))
+    assert list(subject.parts) == ["batch 1", "batch 5"]
+    subject.net.parameters["0.weight"][...] *= 1.01  # the snapshots are of before
+    check(subject)
+    run = subject.programs[FUSED].run
+    subject.programs[FUSED].run = lambda rows, times=1: run(rows, times) if rows == (1,) else None
+    with pytest.raises(WrongAnswer, match=r"^bench tiny: expected the bits of unfused unrecorded, got 15 of 15 .* batch 5"):
+        subject.check()
+    subject.programs[FUSED].run = run
+    subject.net.store.array[0] += 1
+    wrong = infer._Predictions(subject.net, subject.data, (1, 5), 1, True, True)
+    subject.programs = dict.fromkeys(subject.programs, wrong)
+    with pytest.raises(WrongAnswer, match=r"^bench tiny: expected outputs within .* of the truth, got a relative error"):
+        subject.check()
 
 
 def test_step_continues_over_many_calls():
@@ -343,6 +365,7 @@ def test_no_gain_is_said_in_plain_words():
 def quick(monkeypatch):
     """Two tiny cases, limits that need no measuring, and rounds that take no time."""
     made = [
+        cases.Case("W0_tiny_infer", "infer", lambda _, *where: infer.InferSubject(workload(), *where, rows=(1, 3))),
         cases.Case("linear_relu_tiny", "ops", lambda _, threads, device: tiny(device=device)),
         cases.Case("W0_tiny", "step", lambda _, *where: step.StepSubject(workload(), *where)),
     ]
@@ -371,7 +394,9 @@ def test_bench_prints_one_json_object(capsys):
     values = json.loads(out)
     assert {"machine", "versions", "command", "rows", "gains"} <= set(values)
     assert values["command"] == "dlcore bench --json --rounds 2 --threads 1"
-    assert {r["row"] for r in values["rows"]} == {"linear_relu forward", "linear_relu backward", "tiny step"}
+    assert {r["row"] for r in values["rows"]} == {
+        "linear_relu forward", "linear_relu backward", "tiny step", "tiny batch 1", "tiny batch 3",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("quick")
@@ -434,7 +459,9 @@ def test_help_shows_examples(capsys):
 
 
 # ------------------------------------------------------------------------------------------------------- door
-def test_run_is_a_door():
-    command = [sys.executable, "run.py", "step", "--list"]
+@pytest.mark.parametrize("group", bench.GROUPS)
+def test_run_is_a_door_to_every_group(group):
+    command = [sys.executable, "run.py", group, "--list"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, timeout=300, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, list(workloads.WORKLOADS))
+    wanted = [case.name for case in cases.GROUPS[group]()]
+    assert (done.returncode, done.stdout.split()) == (0, wanted) and len(wanted) >= len(workloads.WORKLOADS)
