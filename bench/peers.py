@@ -110,11 +110,14 @@ def _known(option: str, found, name: str, names):
 
 def table(rows: list[dict]) -> str:
     """Lines of one row of the comparison."""
-    best = leads.fastest(rows)
-    lead = best and best["lead"]
-    title = f"{rows[0]['row']}: dlcore is {lead['times']:.2f}x {best['contestant']} " if lead else rows[0]["row"]
+    best = {ours: leads.fastest(rows, precision) for precision, ours in leads.OURS.items()}
+    said = [
+        f"{ours} is {r['lead']['times']:.2f}x {r['contestant']} ({r['lead']['low']:.2f} to {r['lead']['high']:.2f})"
+        for ours, r in best.items() if r
+    ]  # fmt: skip
     lines = [
-        title + (f"({lead['low']:.2f} to {lead['high']:.2f})" if lead else ""),
+        ": ".join([rows[0]["row"], *said[:1]]),
+        *(f"  {more}" for more in said[1:]),
         f"  {'contestant':<20}{'precision':>10}{'ms':>12}{'spread %':>10}{'ratio x':>9}{'error':>9}{'floors':>8}{'MB':>7}",
     ]
     for r in rows:

@@ -80,6 +80,11 @@ def test_bf16_is_led_by_our_bf16_and_compared_with_our_float32():
     assert (rows["torch_compile_bf16"]["lead"]["times"], rows["dlcore_bf16"]["lead"]) == (2.0, None)
     assert (rows["dlcore_bf16"]["over_float32"]["times"], rows["dlcore"]["over_float32"]) == (1.5, None)
     assert leads.fastest(list(rows.values())) is None  # no peer in float32
+    assert peers.table(list(rows.values())).startswith("a row: dlcore_bf16 is 2.00x torch_compile_bf16 (2.00 to 2.00)\n")
+    both = made({"dlcore": [3.0], "dlcore_bf16": [2.0], "torch_bf16": [5.0], "numpy": [9.0]})
+    assert peers.table(list(both.values())).splitlines()[:2] == [
+        "a row: dlcore is 3.00x numpy (3.00 to 3.00)", "  dlcore_bf16 is 2.50x torch_bf16 (2.50 to 2.50)",
+    ]  # fmt: skip
 
 
 def test_the_fastest_peer_is_the_one_we_lead_least():

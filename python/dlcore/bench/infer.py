@@ -55,8 +55,8 @@ class InferSubject(Subject):
         if plain_step.supports(workload):
             self.plain = {part: self._plain(n) for part, (n,) in self.parts.items()}
 
-    def _plain(self, rows: int, dtype: str = "float32") -> plain_step.PlainStep:
-        return plain_step.PlainStep(self.workload, parameters(self.workload), *batch(self.workload, rows), TIMING_LR, dtype)
+    def _plain(self, rows: int) -> plain_step.PlainStep:
+        return plain_step.PlainStep(self.workload, parameters(self.workload), *batch(self.workload, rows), TIMING_LR)
 
     def reset(self) -> None:
         for (n,) in self.parts.values():
