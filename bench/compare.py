@@ -12,23 +12,25 @@ from dataclasses import dataclass
 import floors
 from contestants import REFERENCES, TRUTH
 from dlcore.bench import timing
-from dlcore.bench.kernels import KERNELS
-from dlcore.bench.peak import Peak
+from dlcore.bench.kernels import KERNELS, Mix
+from dlcore.bench.peak import Peak, Streams
+from leads import OURS, ROWS
 from process import Absent, Failed, Pool, Process, ask_all, ask_one
 
 STEPS = 5
 TOLERANCES = {"float32": 5e-4, "bf16": 5e-2}  # of losses after a few steps, and of outputs
 ROUND_SECONDS = {"train": 0.3, "infer": 0.1, "ops": 0.2}
-ROWS = ("1", "64", "4096")  # of a prediction
-OURS = "dlcore"
+FLOOR = "floor"  # takes turns with the contestants where bytes bind a row
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the measurement needs of the machine: its peaks, and the watch over the rounds."""
+    """What the measurement needs of the machine: its peaks, the watch over the rounds, and what moves bytes as a row does;
+    without that they move at the bandwidth of the peaks."""
 
     peak: Peak
     watch: timing.Watch
+    streams: Callable[[Mix, int], Streams] | None = None
 
 
 def parts(action: str, item: str) -> tuple[str, ...]:
@@ -101,21 +103,32 @@ def measure(
             row = name_of(action, item, part)
             for name in list(processes):  # one after another: each finds how many calls fill a block
                 ask_one(processes, wrong, row, name, "begin", part=part)
-            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action])
+            work = floors.work(action, item, part)
+            floor = floors.Floor(work, machine.peak, machine.streams)
+            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action], floor)
+            least = seconds.pop(FLOOR, None) or [floor(0)] * rounds
             memory = {name: answer["rss_mb"] for name, answer in ask_all(processes, wrong, row, "memory").items()}
             if not memory:
                 break
             seconds, exact = {n: seconds[n] for n in memory}, {n: e[part] for n, e in errors.items()}
-            floor = floors.milliseconds(action, item, part, machine.peak)
-            rows += table_rows(row, seconds, about, exact, memory, floor)
+            rows += table_rows(row, seconds, about, exact, memory, least, floor.bound)
             seen[row] = {"gflops": [r / 1e9 for r in machine.watch.rates], "repeated": machine.watch.repeated}
+            if floor.measured:
+                seen[row]["gb_per_second"] = [work.bytes / 1e9 / s for s in least]
     return rows, seen, wrong
 
 
 def _rounds(
-    processes: dict[str, Process], wrong: list[str], row: str, watch: timing.Watch, rounds: int, seconds: float
+    processes: dict[str, Process],
+    wrong: list[str],
+    row: str,
+    watch: timing.Watch,
+    rounds: int,
+    seconds: float,
+    floor: floors.Floor,
 ) -> dict[str, list[float]]:
-    """Seconds by contestant and round; who fails in one is taken out, and its rounds are no numbers from then on."""
+    """Seconds by contestant and round, the floor one of them where it is measured; who fails in one is taken out, and its
+    rounds are no numbers from then on."""
 
     def turn(name: str) -> float:
         answer = ask_one(processes, wrong, row, name, "round", seconds=seconds) if name in processes else {}
@@ -123,26 +136,30 @@ def _rounds(
 
     watch.begin(rounds)
     turns = {name: lambda name=name: turn(name) for name in processes}
+    if turns and floor.measured:
+        turns[FLOOR] = lambda: floor(seconds)
     return timing.interleave(turns, rounds, watch) if turns else {}
 
 
-def table_rows(row: str, seconds: dict[str, list[float]], about, errors, memory, floor_ms: float) -> list[dict]:
-    """A row for each contestant, the fastest first; ratio and lead are None where their precision has no other side."""
+def table_rows(row: str, seconds: dict[str, list[float]], about, errors, memory, floor: list[float], bound: str) -> list[dict]:
+    """A row for each contestant, the fastest first; ratio and lead are None where their precision has no other side.
+
+    ``floor``: seconds of it by round, and what binds it.
+    """
     rows = []
     for name, taken in seconds.items():
         precision, result = about[name]["precision"], timing.summary(taken)
         base, ours = (seconds.get(n) if n in about and about[n]["precision"] == precision else None
-                      for n in (REFERENCES[precision], OURS))  # fmt: skip
+                      for n in (REFERENCES[precision], OURS[precision]))  # fmt: skip
+        over = precision != "float32" and OURS["float32"] in seconds
+        of_floor = timing.ratio(floor, taken) if precision == "float32" else None
         rows.append({
             "row": row, "contestant": name, "version": about[name]["version"], "precision": precision,
+            "how": about[name].get("how", ""),
             "ms": 1e3 * result.seconds, "spread": result.spread, "ratio": base and timing.ratio(base, taken),
-            "lead": vars(timing.gain(taken, ours)) if ours and name != OURS else None, "error": errors[name],
-            "floor_ms": floor_ms if precision == "float32" else None, "rss_mb": memory[name],
+            "lead": vars(timing.gain(taken, ours)) if ours and name != OURS[precision] else None,
+            "over_float32": vars(timing.gain(seconds[OURS["float32"]], taken)) if over else None, "error": errors[name],
+            "floor_ms": 1e3 * timing.summary(floor).seconds if of_floor else None, "of_floor": of_floor,
+            "bound": bound if of_floor else None, "rss_mb": memory[name],
         })  # fmt: skip
     return sorted(rows, key=lambda r: r["ms"])
-
-
-def best_peer(rows: list[dict], precision: str = "float32") -> dict | None:
-    """Of one row's contestants of a precision the fastest beside dlcore, whose other kernels are none."""
-    peers = [r for r in rows if r["precision"] == precision and not r["contestant"].startswith(OURS)]
-    return min(peers, key=lambda r: r["ms"], default=None)

@@ -19,15 +19,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from contestants import REFERENCES
+from leads import OURS, by_row
 
-OURS = "dlcore"
 COLOURS = {
-    OURS: "#0b6e99", "torch_eager": "#8c8c8c", "torch_tuned": "#e07b39", "torch_compile": "#b5432a", "torch_bf16": "#8c8c8c",
-    "torch_compile_bf16": "#b5432a", "jax": "#5b8c5a", "tensorflow": "#c77cae", "onnxruntime": "#7d6bb0",
-    "sklearn": "#6fb7c9", "numpy": "#c9a227",
+    **dict.fromkeys(OURS.values(), "#0b6e99"), "dlcore_bf16x3": "#5fa3bd", "torch_eager": "#8c8c8c", "torch_tuned": "#e07b39",
+    "torch_compile": "#b5432a", "torch_compile_max": "#7a2d1c", "torch_bf16": "#8c8c8c", "torch_compile_bf16": "#b5432a",
+    "jax": "#5b8c5a", "tensorflow": "#c77cae", "onnxruntime": "#7d6bb0", "sklearn": "#6fb7c9", "numpy": "#c9a227",
 }  # fmt: skip
-MARKERS = {"torch_eager": "s", "torch_tuned": "D", "torch_compile": "^", "jax": "v", "tensorflow": "P", "onnxruntime": "X",
-           "sklearn": "<", "numpy": ">"}  # fmt: skip
+MARKERS = {"torch_eager": "s", "torch_tuned": "D", "torch_compile": "^", "torch_compile_max": "p", "jax": "v",
+           "tensorflow": "P", "onnxruntime": "X", "sklearn": "<", "numpy": ">"}  # fmt: skip
 INK, FAINT = "#222222", "#dddddd"
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 FINE, FEW = (0.7, 1.5, 3), 5  # more of them on an axis of less than so many powers of two
@@ -59,16 +59,9 @@ def _saved(figure: Figure, path: Path, suffix: str) -> Path:
     return target
 
 
-def _groups(rows) -> dict[str, list[dict]]:
-    groups: dict[str, list[dict]] = {}
-    for r in rows:
-        groups.setdefault(r["row"], []).append(r)
-    return {name: sorted(group, key=lambda r: r["ms"]) for name, group in groups.items()}
-
-
 # ------------------------------------------------------------------------------------------------------- ratios
 def _ratios(values, rows, precision: str, reference: str) -> Figure:
-    groups = _groups(rows)
+    groups = {name: sorted(group, key=lambda r: -r["ratio"]) for name, group in by_row(rows).items()}
     columns = _columns(groups)
     bars = max(sum(len(groups[n]) + GAP for n in names) for names in columns)
     figure = Figure(figsize=(9 if len(columns) == 1 else 7 * len(columns), BAR * bars + 1.4), layout="constrained")
@@ -103,7 +96,7 @@ def _bars(axes, groups: dict, span: float) -> None:
     for group in groups.values():
         ticks.append(y + (len(group) - 1) / 2)
         for r in group:
-            length, ours = math.log2(r["ratio"]), r["contestant"] == OURS
+            length, ours = math.log2(r["ratio"]), r["contestant"] in OURS.values()
             axes.barh(y, length, height=0.82, color=_colour(r["contestant"]))
             label = f"{_words(r['contestant'])}  {time(r['ms'])}, {r['error']:.0e}"
             weight = "bold" if ours else "normal"
@@ -131,13 +124,13 @@ def _scale(axes) -> None:
 
 # ------------------------------------------------------------------------------------------------------- floors
 def _floors(values, rows) -> Figure:
-    groups = _groups(rows)
+    groups = by_row(rows)
     figure = Figure(figsize=(10.5, 0.3 * len(groups) + 1.6), layout="constrained")
     axes = figure.subplots()
-    for name in sorted({r["contestant"] for r in rows}, key=lambda n: (n != OURS, n)):
+    for name in sorted({r["contestant"] for r in rows}, key=lambda n: (n not in OURS.values(), n)):
         points = [(math.log2(r["ms"] / r["floor_ms"]), y) for y, group in enumerate(groups.values()) for r in group
                   if r["contestant"] == name]  # fmt: skip
-        marker, size, order = ("o", 110, 4) if name == OURS else (MARKERS.get(name, "o"), 40, 3)
+        marker, size, order = ("o", 110, 4) if name in OURS.values() else (MARKERS.get(name, "o"), 40, 3)
         axes.scatter(*zip(*points), marker=marker, s=size, zorder=order, color=_colour(name), label=_words(name), linewidths=0)
     times = [0.0, *(math.log2(r["ms"] / r["floor_ms"]) for r in rows)]
     span = max(times) - min(times)
@@ -150,7 +143,7 @@ def _floors(values, rows) -> Figure:
     axes.set_yticks(range(len(groups)), map(_words, groups), fontsize=9)
     _scale(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9, labelspacing=0.8)
-    note = "Grey: the floor, counted from shapes alone (flops at the measured peak, bytes at the measured bandwidth)."
+    note = "Grey: the floor, counted from shapes alone: flops at the measured peak, or bytes as fast as a probe moves them."
     _frame(figure, values, f"{TITLES[values.get('action', 'train')]}: times over the floor of the machine, float32", note)
     return figure
 
@@ -172,7 +165,7 @@ def _words(name: str) -> str:
 def _colour(name: str) -> tuple[float, ...]:
     """dlcore's in full, the others a little paler."""
     colour = to_rgb(COLOURS.get(name, "#666666"))
-    return colour if name == OURS else tuple(0.25 + 0.75 * c for c in colour)
+    return colour if name in OURS.values() else tuple(0.25 + 0.75 * c for c in colour)
 
 
 def time(ms: float) -> str:

@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 
 import compare
-from contestants import ON, REFERENCES, timed
+import leads
+from contestants import ISAS, ON, REFERENCES, UNHELD, timed
+from dlcore import _core
 from dlcore.backend import num_threads
 from dlcore.bench import gpu, peak, report, timing
 from dlcore.bench.kernels import KERNELS
@@ -41,6 +43,7 @@ EXAMPLES = """examples:
   python bench/peers.py check                              answers of steps, predictions and ops; no timing
   python bench/peers.py --contestants dlcore,numpy --rounds 15 --json
   python bench/peers.py ops --device cuda                  on a GPU
+  python bench/peers.py --isa avx2                         every library held to that instruction set
   python bench/peers.py --out FILE --limit 120             writes after every row, goes on where it stopped
   python bench/peers.py --save                             JSON and figures into bench/results/"""
 
@@ -57,6 +60,7 @@ def arguments(argv: list[str]) -> dict:
         Option("workloads", text, "of W1 to W8, or of the ops (default all)", "W1,W2"),
         Option("contestants", text, f"of {', '.join(timed('cpu'))} (default all; {reference} always runs)", "A,B"),
         Option("device", text, f"cpu (default), or cuda: there {', '.join(timed('cuda'))}", "NAME"),
+        Option("isa", text, f"of {', '.join(ISAS)}: the instruction set that all are held to (default the best)", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the contestants take turns (default 7)", "N"),
         Option("limit", integer(1, 3600), f"seconds of one answer of a contestant (default {TIME_BOX})", "SECONDS"),
         Option("out", text, "JSON after every net or op; those that it holds are not measured again", "FILE"),
@@ -66,12 +70,14 @@ def arguments(argv: list[str]) -> dict:
     parser.prog, parser.usage, parser.epilog = "peers.py", "peers.py [ACTION] [options]", EXAMPLES
     parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
     given = {
-        "rounds": 7, "threads": num_threads(), "limit": TIME_BOX, "out": None, "json": False, "save": False,
+        "rounds": 7, "threads": num_threads(), "limit": TIME_BOX, "isa": "", "out": None, "json": False, "save": False,
         "action": "train", **parser.given(argv),
     }  # fmt: skip
     _known("action", given["action"] if given["action"] in ACTIONS else None, given["action"], ACTIONS)
     device = given.setdefault("device", "cpu")
     _known("--device", ON.get(device) is not None or None, device, ON)
+    present = [isa for isa in ISAS if isa in _core.cpu_info()["available"]]
+    _known("--isa", given["isa"] in ("", *present) or None, given["isa"], present)
     given["items"] = items(given["action"], given.get("workloads"))
     asked = _names(given.get("contestants"), timed(device))
     for name in asked:
@@ -104,11 +110,14 @@ def _known(option: str, found, name: str, names):
 
 def table(rows: list[dict]) -> str:
     """Lines of one row of the comparison."""
-    best = compare.best_peer(rows)
-    lead = best and best["lead"]
-    title = f"{rows[0]['row']}: dlcore is {lead['times']:.2f}x {best['contestant']} " if lead else rows[0]["row"]
+    best = {ours: leads.fastest(rows, precision) for precision, ours in leads.OURS.items()}
+    said = [
+        f"{ours} is {r['lead']['times']:.2f}x {r['contestant']} ({r['lead']['low']:.2f} to {r['lead']['high']:.2f})"
+        for ours, r in best.items() if r
+    ]  # fmt: skip
     lines = [
-        title + (f"({lead['low']:.2f} to {lead['high']:.2f})" if lead else ""),
+        ": ".join([rows[0]["row"], *said[:1]]),
+        *(f"  {more}" for more in said[1:]),
         f"  {'contestant':<20}{'precision':>10}{'ms':>12}{'spread %':>10}{'ratio x':>9}{'error':>9}{'floors':>8}{'MB':>7}",
     ]
     for r in rows:
@@ -118,7 +127,7 @@ def table(rows: list[dict]) -> str:
             f"  {r['contestant']:<20}{r['precision']:>10}{r['ms']:>12.4f}{100 * r['spread']:>10.1f}{ratio:>9}"
             f"{r['error']:>9.0e}{over:>8}{r['rss_mb']:>7.0f}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {r['contestant']}: {r['how']}" for r in rows if r["how"])])
 
 
 def file_name(values: dict, what: str) -> str:
@@ -154,14 +163,14 @@ def write(values: dict, path: Path) -> None:
 def before(path: Path, values: dict) -> dict:
     """What an earlier run of the same action and versions has left in a file."""
     kept = json.loads(path.read_text()) if path.exists() else {}
-    same = all(kept.get(key) == values[key] for key in ("action", "versions"))
+    same = all(kept.get(key) == values[key] for key in ("action", "versions", "isa"))
     return {key: kept[key] for key in ("rows", "watch", "wrong", "done")} if same else {}
 
 
 def run(argv: list[str]) -> int:
     """Check, time, report; 1 where a contestant failed or was wrong."""
     options = arguments(argv)
-    pool = Pool(options["threads"], options["device"], options["limit"])
+    pool = Pool(options["threads"], options["device"], options["limit"], options["isa"])
     try:
         return compared(pool, options, argv)
     finally:
@@ -175,14 +184,14 @@ def compared(pool: Pool, options: dict, argv: list[str]) -> int:
     about, wrong = compare.present(pool, options["contestants"], output.say)
     if not about:
         raise Failed("; ".join([f"expected a contestant on {device}, got none", *wrong]))
-    machine = None
-    if action != "check":
-        limits = gpu.measure() if device == "cuda" else peak.measure(threads)
-        probe = (lambda: 1.0) if device == "cuda" else lambda: peak.rate(threads)  # a GPU is not shared
-        machine = compare.Machine(limits, timing.Watch(probe))
+    for name in UNHELD if options["isa"] else ():
+        if name in about:
+            about[name]["how"] = "the best instruction set, as it cannot be held to another"
+    machine = measured(threads, device, options["isa"]) if action != "check" else None
+    held = {"instruction_set": options["isa"]} if options["isa"] else {}
     values = {
-        "action": action, "date": datetime.date.today().isoformat(),
-        "machine": report.machine(threads, machine and machine.peak, device),
+        "action": action, "date": datetime.date.today().isoformat(), "isa": options["isa"],
+        "machine": report.machine(threads, machine and machine.peak, device) | held,
         "versions": report.versions() | {name: known["version"] for name, known in about.items()},
         "command": report.command("python bench/peers.py", argv), "rows": [], "watch": {}, "wrong": wrong, "done": [],
     }  # fmt: skip
@@ -202,6 +211,14 @@ def compared(pool: Pool, options: dict, argv: list[str]) -> int:
     for failure in values["wrong"]:
         print(f"peers.py: {failure}", file=sys.stderr)
     return 1 if values["wrong"] else 0
+
+
+def measured(threads: int, device: str, isa: str) -> compare.Machine:
+    """The machine's limits, and what tells in every round what it gives; a GPU is not shared."""
+    if device == "cuda":
+        return compare.Machine(gpu.measure(), timing.Watch(lambda: 1.0))
+    watch = timing.Watch(lambda: peak.rate(threads, isa))
+    return compare.Machine(peak.measure(threads, isa), watch, lambda mix, live: peak.Streams(threads, mix, live, isa))
 
 
 def one(pool: Pool, item: tuple[str, str], about: dict, machine, rounds: int, values: dict, say) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from contestants import entry
+from contestants import ISAS, entry
 
 WORKER = Path(__file__).with_name("worker.py")
 TIME_BOX = 600  # seconds of one request
@@ -37,14 +37,16 @@ class Process:
     device : str
     limit : float
         Seconds of one request.
+    isa : str
+        The instruction set that its library is held to; "": the best.
     """
 
-    def __init__(self, name: str, threads: int, device: str = "cpu", limit: float = TIME_BOX):
+    def __init__(self, name: str, threads: int, device: str = "cpu", limit: float = TIME_BOX, isa: str = ""):
         self.name, self.broken, self._limit = name, False, limit
-        pools = dict.fromkeys(POOLS, str(threads))
+        held = dict.fromkeys(POOLS, str(threads)) | ISAS.get(isa, {})
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER), name, str(threads), device], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, bufsize=1, env={**os.environ, **pools, **entry(name, device).environment},
+            stderr=subprocess.DEVNULL, text=True, bufsize=1, env={**os.environ, **held, **entry(name, device).environment},
         )  # fmt: skip
 
     def close(self) -> None:
@@ -108,16 +110,18 @@ class Pool:
     device : str
     limit : float
         Seconds of one request.
+    isa : str
+        The instruction set that libraries are held to; "": the best.
     """
 
-    def __init__(self, threads: int, device: str = "cpu", limit: float = TIME_BOX):
-        self.threads, self.device, self._limit = threads, device, limit
+    def __init__(self, threads: int, device: str = "cpu", limit: float = TIME_BOX, isa: str = ""):
+        self.threads, self.device, self._limit, self._isa = threads, device, limit, isa
         self._kept: dict[str, Process] = {}
 
     @contextlib.contextmanager
     def started(self, names: Iterable[str]) -> Iterator[dict[str, Process]]:
         """Processes by name; who uses them may take some out."""
-        used = {name: self._kept.pop(name, None) or Process(name, self.threads, self.device, self._limit) for name in names}
+        used = {name: self._kept.pop(name, None) or self._process(name) for name in names}
         try:
             yield dict(used)
         finally:
@@ -126,6 +130,9 @@ class Pool:
                     process.close()
                 else:
                     self._kept[name] = process
+
+    def _process(self, name: str) -> Process:
+        return Process(name, self.threads, self.device, self._limit, self._isa)
 
     def close(self) -> None:
         """End what is kept."""

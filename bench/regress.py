@@ -12,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+from leads import by_row, fastest, peers
+
 RESULTS = Path(__file__).with_name("results")
 NOISE = 0.05  # a lead that shrinks by less has not changed
 JUDGED = 0.5  # rounds that spread over more than this say nothing
@@ -25,15 +27,6 @@ class Incomparable(ValueError):
 def part(machine: dict, key: str):
     """What of a machine must be the same; of a GPU its name, "" without one."""
     return machine.get("gpu", {}).get("name", "") if key == "gpu" else machine[key]
-
-
-def leads(values: dict) -> dict[str, dict[str, dict]]:
-    """By row and float32 peer dlcore's lead: times, low, high."""
-    found: dict[str, dict[str, dict]] = {}
-    for r in values["rows"]:
-        if r["precision"] == "float32" and r.get("lead") and not r["contestant"].startswith("dlcore"):
-            found.setdefault(r["row"], {})[r["contestant"]] = r["lead"]
-    return found
 
 
 def compare(fresh: dict, base: dict) -> tuple[list[str], list[str]]:
@@ -50,14 +43,15 @@ def compare(fresh: dict, base: dict) -> tuple[list[str], list[str]]:
     ]:
         if new != old:
             raise Incomparable(f"expected results of the same {key}, got {new!r} and {old!r}")
-    now, then = leads(fresh), leads(base)
+    now, then = by_row(fresh["rows"]), by_row(base["rows"])
     worse, unclear = [], []
-    common = {row: sorted(now[row].keys() & then[row].keys()) for row in now.keys() & then.keys()}
-    common = {row: common[row] for row in now if common.get(row)}
-    if not common:
+    common = {row: _names(now[row]) & _names(then.get(row, [])) for row in now}
+    if not any(common.values()):
         raise Incomparable("expected rows with a float32 peer in both results, got none")
-    for row, peers in common.items():
-        new, old = (min((found[row][p] for p in peers), key=lambda lead: lead["times"]) for found in (now, then))
+    for row, both in common.items():
+        if not both:
+            continue
+        new, old = (fastest([r for r in found[row] if r["contestant"] in both])["lead"] for found in (now, then))
         spread = sum((lead["high"] - lead["low"]) / lead["times"] for lead in (new, old))
         said = f"{row}: {new['times']:.2f}x the fastest float32 peer, was {old['times']:.2f}x"
         if spread > JUDGED:
@@ -65,6 +59,10 @@ def compare(fresh: dict, base: dict) -> tuple[list[str], list[str]]:
         elif new["times"] < old["times"] * (1 - max(NOISE, spread)):
             worse.append(f"{said}; {100 * max(NOISE, spread):.0f} % less would be noise")
     return worse, unclear
+
+
+def _names(rows: list[dict]) -> set[str]:
+    return {r["contestant"] for r in peers(rows)}
 
 
 def newest(fresh: dict, folder: Path = RESULTS) -> dict:

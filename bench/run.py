@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A door to ``dlcore bench``: ``run.py ops|step|all [--json] [--threads N] [--rounds N] [--case NAME] [--list]``."""
+"""A door to ``dlcore bench``: ``run.py ops|step|infer|all [--json] [--threads N] [--rounds N] [--case NAME] [--list]``."""
 
 import sys
 

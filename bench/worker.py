@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One contestant in its own process: ``worker.py NAME THREADS DEVICE``, a JSON request on each line of standard input.
 
-hello -> version, precision; check -> why it takes no part, or losses, outputs or errors of single ops; setup, begin a
-part, then round -> seconds of a call; memory -> the largest resident set. What a library prints goes to
+hello -> version, precision, how it computes; check -> why it takes no part, or losses, outputs or errors of single ops;
+setup, begin a part, then round -> seconds of a call; memory -> the largest resident set. What a library prints goes to
 standard error.
 """
 
@@ -28,7 +28,8 @@ class Worker:
         self.cls, self.threads = entry(name, device).load(), threads
 
     def hello(self) -> dict:
-        return {"version": self.cls(self.threads).version(), "precision": self.cls.precision}
+        contestant = self.cls(self.threads)
+        return {"version": contestant.version(), "precision": contestant.precision, "how": contestant.how()}
 
     def lacks(self, action: str, item: str) -> str:
         """Why the contestant takes no part; "" if it does."""

@@ -10,20 +10,21 @@
 #include "runtime/machine.h"
 
 // What cpu/kernels.h declares inside each set's namespace.
-#define DLCORE_DECLARE(isa)                                                   \
-  namespace cpu {                                                             \
-  namespace isa {                                                             \
-  extern const KernelEntry* const kernel_table[];                             \
-  extern const Traits traits;                                                 \
-  Layout operand_layout(Role, int64_t m, int64_t n, int64_t k, bool kept);    \
-  int32_t product_terms(Precision, int64_t m, int64_t n, int64_t k);          \
-  double fma_probe(int64_t rounds, double* sink);                             \
-  void read_probe(const char* p, int64_t bytes, int64_t times, double* sink); \
-  }                                                                           \
+#define DLCORE_DECLARE(isa)                                                                                \
+  namespace cpu {                                                                                          \
+  namespace isa {                                                                                          \
+  extern const KernelEntry* const kernel_table[];                                                          \
+  extern const Traits traits;                                                                              \
+  Layout operand_layout(Role, int64_t m, int64_t n, int64_t k, bool kept);                                 \
+  int32_t product_terms(Precision, int64_t m, int64_t n, int64_t k);                                       \
+  double fma_probe(int64_t rounds, double* sink);                                                          \
+  void memory_probe(char* const* read, int32_t reads, char* const* written, int32_t writes, int64_t bytes, \
+                    int64_t times, double* sink);                                                          \
+  }                                                                                                        \
   }
 #define DLCORE_KERNELS(isa)                                                \
   {cpu::isa::kernel_table,  &cpu::isa::traits,   cpu::isa::operand_layout, \
-   cpu::isa::product_terms, cpu::isa::fma_probe, cpu::isa::read_probe}
+   cpu::isa::product_terms, cpu::isa::fma_probe, cpu::isa::memory_probe}
 
 namespace dlcore {
 

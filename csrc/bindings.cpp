@@ -25,6 +25,7 @@ using namespace py::literals;
 #include "bindings_gil.h"
 #include "bindings_instructions.h"
 #include "bindings_memory.h"
+#include "bindings_probe.h"
 
 #include "bindings_dlpack.h"  // after the memory
 
@@ -454,24 +455,6 @@ py::dict cpu_info() {
                   "available"_a = available_sets(), "forced"_a = forced);
 }
 
-// ---- the probes of the benchmarks
-
-double fma_probe(const std::string& isa, int64_t rounds) {
-  const HostKernels& kernels = host_kernels(isa, DType::f32);
-  const WithoutGil without_gil;
-  double sink = 0;
-  return kernels.fma_probe(rounds, &sink);
-}
-
-void read_probe(const std::string& isa, const py::buffer& buffer, int64_t times) {
-  const HostKernels& kernels = host_kernels(isa, DType::f32);
-  const py::buffer_info memory = buffer.request();
-  CHECK_ARG(PyBuffer_IsContiguous(memory.view(), 'C'), "read_probe: expected a contiguous buffer, got strides");
-  const WithoutGil without_gil;
-  double sink = 0;
-  kernels.read_probe(static_cast<const char*>(memory.ptr), memory.size * memory.itemsize, times, &sink);
-}
-
 }  // namespace
 }  // namespace dlcore
 
@@ -483,8 +466,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_used()) {
   m.def("cpu_info", &dlcore::cpu_info);
   m.def("all_finite", &dlcore::all_finite, "array"_a);
   dlcore::bind_cuda(m);
-  m.def("fma_probe", &dlcore::fma_probe, "isa"_a, "rounds"_a);
-  m.def("read_probe", &dlcore::read_probe, "isa"_a, "buffer"_a, "times"_a);
+  dlcore::bind_probes(m);
   m.def("default_threads", &dlcore::default_threads);
   dlcore::default_threads();  // reads OMP_NUM_THREADS now
   dlcore::forced_set();       // reads DLCORE_CPU now

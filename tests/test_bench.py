@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlcore import _core, bench
-from dlcore.bench import cases, gpu, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from dlcore.bench import cases, gpu, infer, kernels, measure, nets, peak, plain, plain_step, report, step, timing, workloads
 from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
 from dlcore.bench.subject import WrongAnswer
@@ -84,6 +84,28 @@ def test_step_case_is_right_with_every_rule(rule):
 @pytest.mark.parametrize("net", NETS)
 def test_step_case_is_right_in_every_net(net, loss, threads, device):
     check(step.StepSubject(workload(net, loss), threads, device))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_infer_case_is_right_in_every_net(net, threads, device):
+    check(infer.InferSubject(workload(net), threads, device, rows=(1, 5, 67)))
+
+
+def test_a_wrong_prediction_is_never_timed():
+    subject = infer.InferSubject(workload(), 1, rows=(1, 5))
+    assert list(subject.parts) == ["batch 1", "batch 5"]
+    subject.net.parameters["0.weight"][...] *= 1.01  # the snapshots are of before
+    check(subject)
+    run = subject.programs[FUSED].run
+    subject.programs[FUSED].run = lambda rows, times=1: run(rows, times) if rows == (1,) else None
+    with pytest.raises(WrongAnswer, match=r"^bench tiny: expected the bits of unfused unrecorded, got 15 of 15 .* batch 5"):
+        subject.check()
+    subject.programs[FUSED].run = run
+    subject.net.store.array[0] += 1
+    wrong = infer._Predictions(subject.net, subject.data, (1, 5), 1, True, True)
+    subject.programs = dict.fromkeys(subject.programs, wrong)
+    with pytest.raises(WrongAnswer, match=r"^bench tiny: expected outputs within .* of the truth, got a relative error"):
+        subject.check()
 
 
 def test_step_continues_over_many_calls():
@@ -253,6 +275,53 @@ def test_peak_is_measured(cpu_isa, monkeypatch):
     assert all(rate > 1e8 for _, rate in found.read)
 
 
+def test_memory_probe_writes_the_mean_into_others_and_in_place(cpu_isa):
+    rng = np.random.default_rng(0)
+    a, b, g = (rng.standard_normal(4 * peak.GROUP // 4).astype(np.float32) for _ in range(3))
+    before, mean, out = (a.copy(), b.copy(), g.copy()), (a + b + g) / 3, np.zeros_like(a)
+    _core.memory_probe(cpu_isa, [a, b, g], [], 3)
+    assert all((now == was).all() for now, was in zip((a, b, g), before, strict=True))
+    _core.memory_probe(cpu_isa, [a, b, g], [out], 2)
+    np.testing.assert_allclose(out, mean, atol=1e-6)
+    _core.memory_probe(cpu_isa, [a, b, g], [a, b], 1)
+    np.testing.assert_allclose([a, b], [mean, mean], atol=1e-6)
+    assert (g == before[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "said"),
+    [([], [4], "buffers to read, got none"), ([4], [5], "buffers of 16 bytes as the first has, got 20")],
+)
+def test_memory_probe_refuses_what_does_not_fit(read, written, said):
+    with pytest.raises(ValueError, match=f"memory_probe: expected {said}"):
+        _core.memory_probe("", [np.ones(n, np.float32) for n in read], [np.ones(n, np.float32) for n in written], 1)
+    with pytest.raises(ValueError, match="memory_probe: expected contiguous buffers, got strides"):
+        _core.memory_probe("", [np.ones(8, np.float32)[::2]], [], 1)
+
+
+@pytest.mark.parametrize("mix", [kernels.Mix(), kernels.Mix(2, 1), kernels.Mix(1, 0, 3)], ids=str)
+def test_streams_pass_over_so_much_memory_in_their_mix(mix, monkeypatch):
+    seen = []
+    monkeypatch.setattr(peak._core, "memory_probe", lambda isa, *streams: seen.append((isa, *streams)))
+    streams = peak.Streams(2, mix, 1 << 20, "some")
+    streams.run(7)
+    assert len(seen) == 2 and {(isa, times) for isa, _, _, times in seen} == {("some", 7)}
+    for _, read, written, _ in seen:
+        assert (len(read), len(written)) == (mix.reads + mix.updates, mix.writes + mix.updates)
+        assert sum(any(r is w for w in written) for r in read) == mix.updates
+    touched = {id(a): a.nbytes for _, read, written, _ in seen for a in (*read, *written)}
+    assert sum(touched.values()) == pytest.approx(1 << 20, rel=0.01)
+    assert streams.bytes == sum(a.nbytes for _, read, written, _ in seen for a in (*read, *written))
+
+
+def test_streams_run_where_caches_are_small_and_no_larger_than_is_useful(monkeypatch):
+    streams = peak.Streams(1, kernels.Mix(1, 1), 16)
+    streams.run(3)
+    assert streams.bytes == 2 * peak.GROUP
+    monkeypatch.setattr(peak, "LARGEST", 1 << 16)
+    assert peak.Streams(2, kernels.Mix(), 1 << 40).bytes == 1 << 16
+
+
 # ---------------------------------------------------------------------------------------------------- reports
 def measured(monkeypatch, name="linear_relu"):
     monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
@@ -296,6 +365,7 @@ def test_no_gain_is_said_in_plain_words():
 def quick(monkeypatch):
     """Two tiny cases, limits that need no measuring, and rounds that take no time."""
     made = [
+        cases.Case("W0_tiny_infer", "infer", lambda _, *where: infer.InferSubject(workload(), *where, rows=(1, 3))),
         cases.Case("linear_relu_tiny", "ops", lambda _, threads, device: tiny(device=device)),
         cases.Case("W0_tiny", "step", lambda _, *where: step.StepSubject(workload(), *where)),
     ]
@@ -324,7 +394,9 @@ def test_bench_prints_one_json_object(capsys):
     values = json.loads(out)
     assert {"machine", "versions", "command", "rows", "gains"} <= set(values)
     assert values["command"] == "dlcore bench --json --rounds 2 --threads 1"
-    assert {r["row"] for r in values["rows"]} == {"linear_relu forward", "linear_relu backward", "tiny step"}
+    assert {r["row"] for r in values["rows"]} == {
+        "linear_relu forward", "linear_relu backward", "tiny step", "tiny batch 1", "tiny batch 3",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("quick")
@@ -387,7 +459,9 @@ def test_help_shows_examples(capsys):
 
 
 # ------------------------------------------------------------------------------------------------------- door
-def test_run_is_a_door():
-    command = [sys.executable, "run.py", "step", "--list"]
+@pytest.mark.parametrize("group", bench.GROUPS)
+def test_run_is_a_door_to_every_group(group):
+    command = [sys.executable, "run.py", group, "--list"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, timeout=300, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, list(workloads.WORKLOADS))
+    wanted = [case.name for case in cases.GROUPS[group]()]
+    assert (done.returncode, done.stdout.split()) == (0, wanted) and len(wanted) >= len(workloads.WORKLOADS)

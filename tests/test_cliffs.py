@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dlcore.cli.parser import UsageError
@@ -49,11 +50,51 @@ def test_an_unknown_curve_is_refused():
     assert cliffs.main(["--curves", "bakward"]) == 2
 
 
-@pytest.mark.parametrize("name", ["forward_n_64", "backward_k_64", "step_batch_64", "predict_batch_64"])
-def test_a_curve_makes_calls_of_its_size(name):
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [("forward_m_64", [(17, 64), (17, 64)]), ("forward_n_64", [(64, 64), (64, 17)]), ("backward_k_64", [(64, 17), (64, 64)])],
+)
+def test_a_curve_of_products_makes_calls_of_its_size(name, shapes):
+    made = cliffs.curves(1)[name](17)
+    arrays = made.func.__self__.arrays
+    assert [arrays[n].shape for n in ("input", "y")] == shapes
+    result = "y" if name.startswith("forward") else "dx"
+    arrays[result][...] = np.nan
+    made(2)
+    assert np.isfinite(arrays[result]).all()
+
+
+@pytest.mark.parametrize(("name", "entry"), [("step_batch_64", "compile"), ("predict_batch_64", "predict")])
+def test_a_curve_of_nets_makes_calls_of_its_size(name, entry, monkeypatch):
+    calls, real = [], getattr(cliffs.dl.Net, entry)
+
+    def spied(self, *given):
+        calls.append(given[0].shape if entry == "predict" else given[2])
+        return real(self, *given)
+
+    monkeypatch.setattr(cliffs.dl.Net, entry, spied)
     made = cliffs.curves(1)[name](17)
     made(2)
-    assert cliffs.block(made)() > 0
+    assert calls == ([(17, 64)] * 2 if entry == "predict" else [17])
+
+
+def test_a_block_is_long_and_gives_the_seconds_of_one_call(monkeypatch):
+    now, calls = [0.0], []
+
+    def call(times):
+        calls.append(times)
+        now[0] += 3e-5 * times
+
+    monkeypatch.setattr(cliffs.time, "perf_counter", lambda: now[0])
+    seconds = cliffs.block(call)
+    assert seconds() == pytest.approx(3e-5)
+    assert calls[-1] * 3e-5 >= cliffs.BLOCK_SECONDS and calls[-1] == calls[-2]
+
+
+def test_calls_are_repeated():
+    made = []
+    cliffs.repeat(lambda: made.append(1), 5)
+    assert len(made) == 5
 
 
 def test_the_figure_is_drawn(planted, tmp_path, monkeypatch):

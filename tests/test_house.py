@@ -52,6 +52,7 @@ INCLUDES = {
         "choose.h",
         "bindings_instructions.h",
         "bindings_memory.h",
+        "bindings_probe.h",
         "bindings_cuda.h",
         "bindings_gil.h",
         "bindings_dlpack.h",

@@ -1,40 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison with other libraries: who takes part, right answers, ratios, floors, figures, regressions."""
+"""The comparison with other libraries: its arguments, its rows, and contestants that fail."""
 
 import contextlib
 import importlib
-import importlib.util
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import pytest
 
+from benches import ABOUT, LIMITS, compare, made, need, python
 from dlcore import _core
-from dlcore.bench import kernels, peak, plain_step, timing, workloads
+from dlcore.bench import peak, timing
 
-FOLDER = Path(__file__).resolve().parents[1] / "bench"
-sys.path.append(str(FOLDER))
-compare, contestants, floors, peers, process, regress = map(
-    importlib.import_module, ("compare", "contestants", "floors", "peers", "process", "regress")
+contestants, floors, leads, peers, process = map(
+    importlib.import_module, ("contestants", "floors", "leads", "peers", "process")
 )
-REQUIRED = bool(os.environ.get("DLCORE_REQUIRE_PEERS"))
-LIMITS = peak.Peak(1, 1e9, ((1 << 20, 1e10), (1 << 30, 1e9)))
-LIBRARIES = {"dlcore": "dlcore", "torch_bf16": "torch", "jax": "optax", "tensorflow": "tensorflow",
-             "onnxruntime": "onnxruntime", "sklearn": "sklearn", "numpy": "numpy"}  # fmt: skip
-
-
-def python(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=FOLDER, timeout=300, check=False
-    )
-
-
-def need(package, required=REQUIRED):
-    if not required and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
 
 
 # --------------------------------------------------------------------------------------------------- arguments
@@ -62,7 +43,7 @@ def test_check_is_of_all_actions():
 @pytest.mark.parametrize(
     "argv",
     [["--workloads", "W9"], ["--workloads", "layer_norm"], ["ops", "--workloads", "W1"], ["--contestants", "jaxx"],
-     ["--rounds", "0"], ["chek"], ["--contestants", "torch_float64"]],
+     ["--rounds", "0"], ["chek"], ["--isa", "sse9"], ["--contestants", "torch_float64"]],
     ids=" ".join,
 )  # fmt: skip
 def test_wrong_use_is_one_line_and_status_2(argv, capsys):
@@ -74,18 +55,6 @@ def test_wrong_use_is_one_line_and_status_2(argv, capsys):
 
 
 # -------------------------------------------------------------------------------------------------------- rows
-ABOUT = {
-    name: {"version": "1", "precision": precision}
-    for name, precision in {"dlcore": "float32", "torch_eager": "float32", "numpy": "float32", "torch_bf16": "bf16",
-                            "torch_compile_bf16": "bf16", "dlcore_mma": "float32"}.items()
-}  # fmt: skip
-
-
-def made(seconds, row="a row"):
-    ones = dict.fromkeys(seconds, 1.0)
-    return {r["contestant"]: r for r in compare.table_rows(row, seconds, ABOUT, ones, ones, floor_ms=0.5)}
-
-
 def test_ratios_stay_within_a_precision():
     rows = made(
         {"dlcore": [1.0, 2.0, 1.0], "torch_eager": [2.0, 6.0, 2.0], "torch_bf16": [0.5] * 3, "torch_compile_bf16": [0.1] * 3}
@@ -93,9 +62,41 @@ def test_ratios_stay_within_a_precision():
     assert [r["ratio"] for r in rows.values()] == [5.0, 1.0, 2.0, 1.0]  # by time, the fastest first
     assert rows["torch_eager"]["lead"] == {"times": 2.0, "low": 2.0, "high": 2.5}
     assert rows["torch_bf16"]["lead"] is None and rows["dlcore"]["lead"] is None
-    assert (rows["dlcore"]["ms"], rows["dlcore"]["floor_ms"], rows["torch_bf16"]["floor_ms"]) == (1000.0, 0.5, None)
-    assert compare.best_peer(list(rows.values()))["contestant"] == "torch_eager"
-    assert compare.best_peer(list(rows.values()), "bf16")["contestant"] == "torch_compile_bf16"
+    assert (rows["dlcore"]["ms"], rows["dlcore"]["floor_ms"], rows["torch_bf16"]["floor_ms"]) == (1000.0, 500.0, None)
+    assert (rows["dlcore"]["of_floor"], rows["dlcore"]["bound"], rows["torch_bf16"]["bound"]) == (0.5, "bytes", None)
+    assert leads.fastest(list(rows.values()))["contestant"] == "torch_eager"
+    assert leads.fastest(list(rows.values()), "bf16") is None  # dlcore is not there
+
+
+def test_shares_of_the_floor_are_taken_round_by_round():
+    seconds = {"dlcore": [1.0, 2.0, 8.0]}
+    rows = compare.table_rows("a row", seconds, ABOUT, {"dlcore": 0.0}, {"dlcore": 1.0}, [0.9, 1.6, 4.0], "bytes")
+    assert rows[0]["of_floor"] == pytest.approx(0.8) and rows[0]["floor_ms"] == pytest.approx(1600)
+
+
+def test_bf16_is_led_by_our_bf16_and_compared_with_our_float32():
+    rows = made({"dlcore": [3.0] * 2, "dlcore_bf16": [2.0] * 2, "torch_bf16": [5.0] * 2, "torch_compile_bf16": [4.0] * 2})
+    assert leads.fastest(list(rows.values()), "bf16") == rows["torch_compile_bf16"]
+    assert (rows["torch_compile_bf16"]["lead"]["times"], rows["dlcore_bf16"]["lead"]) == (2.0, None)
+    assert (rows["dlcore_bf16"]["over_float32"]["times"], rows["dlcore"]["over_float32"]) == (1.5, None)
+    assert leads.fastest(list(rows.values())) is None  # no peer in float32
+    assert peers.table(list(rows.values())).startswith("a row: dlcore_bf16 is 2.00x torch_compile_bf16 (2.00 to 2.00)\n")
+    both = made({"dlcore": [3.0], "dlcore_bf16": [2.0], "torch_bf16": [5.0], "numpy": [9.0]})
+    assert peers.table(list(both.values())).splitlines()[:2] == [
+        "a row: dlcore is 3.00x numpy (3.00 to 3.00)", "  dlcore_bf16 is 2.50x torch_bf16 (2.50 to 2.50)",
+    ]  # fmt: skip
+
+
+def test_the_fastest_peer_is_the_one_we_lead_least():
+    rows = made({"dlcore": [1.0, 3.0, 3.0], "jax": [1.2, 9.0, 9.0], "numpy": [2.0, 3.1, 9.1], "torch_eager": [5.0] * 3})
+    assert rows["numpy"]["ms"] < rows["torch_eager"]["ms"] < rows["jax"]["ms"]
+    assert leads.fastest(list(rows.values()))["contestant"] == "torch_eager"
+    assert "dlcore is 1.67x torch_eager" in peers.table(list(rows.values()))
+
+
+def test_the_table_says_how_a_contestant_computes(monkeypatch):
+    monkeypatch.setitem(ABOUT, "dlcore_bf16", {**ABOUT["dlcore_bf16"], "how": "in another way"})
+    assert peers.table(list(made({"dlcore": [1.0], "dlcore_bf16": [1.0]}).values())).endswith("  dlcore_bf16: in another way")
 
 
 def test_a_row_without_its_reference_has_no_ratio():
@@ -107,8 +108,8 @@ def test_a_row_without_its_reference_has_no_ratio():
 
 def test_other_kernels_of_dlcore_are_no_peers():
     rows = list(made({"dlcore": [2.0], "dlcore_mma": [1.0], "numpy": [3.0]}).values())
-    assert compare.best_peer(rows)["contestant"] == "numpy"
-    assert regress.leads({"rows": rows}) == {"a row": {"numpy": {"times": 1.5, "low": 1.5, "high": 1.5}}}
+    assert [r["contestant"] for r in leads.peers(rows)] == ["numpy"]
+    assert leads.fastest(rows)["lead"] == {"times": 1.5, "low": 1.5, "high": 1.5}
 
 
 def test_table_fits_a_hundred_columns():
@@ -232,6 +233,60 @@ def test_an_answer_that_takes_too_long_ends_the_process(tmp_path, monkeypatch):
     assert (found, wrong) == ({}, ["numpy: expected an answer to hello within 0.2 s, got none"])
 
 
+def test_the_floor_takes_turns_where_bytes_bind_a_row():
+    asked = []
+
+    class Streams:
+        bytes = floors.work("train", "W7_tiny", "").bytes
+
+        def run(self, times):
+            asked.append(times)
+            time.sleep(0.001 * times)
+
+    pool, errors = ScriptedPool(Scripted("dlcore"), Scripted("torch_eager")), {}
+    errors = {name: {"step": 0.0} for name in pool.processes}
+    fast = peak.Peak(1, 1e30, LIMITS.read)
+    machine = compare.Machine(fast, timing.Watch(lambda: 1.0, sleep=lambda _: None), lambda mix, live: Streams())
+    rows, seen, _ = compare.measure(pool, "train", "W7_tiny", ABOUT, errors, machine, rounds=3)
+    assert {r["contestant"] for r in rows} == {"dlcore", "torch_eager"} and {r["bound"] for r in rows} == {"bytes"}
+    assert all(1 <= r["floor_ms"] < 1000 and r["of_floor"] == pytest.approx(r["floor_ms"] / 1000, rel=0.5) for r in rows)
+    assert len(seen["W7_tiny"]["gb_per_second"]) == 3 and len(asked) > 6
+    slow = compare.Machine(peak.Peak(1, 1.0, LIMITS.read), machine.watch, machine.streams)
+    rows, seen, _ = compare.measure(pool, "train", "W7_tiny", ABOUT, errors, slow, rounds=3)
+    assert {r["bound"] for r in rows} == {"flops"} and "gb_per_second" not in seen["W7_tiny"]
+
+
+@pytest.mark.parametrize("name", contestants.TIMED)
+def test_a_process_is_held_to_an_instruction_set(name, monkeypatch):
+    started = []
+    monkeypatch.setattr(process.subprocess, "Popen", lambda *_, env, **__: started.append(env))
+    for isa in ("avx2", ""):
+        process.Process(name, 3, isa=isa)
+    held, free = started
+    assert {key: held[key] for key in contestants.ISAS["avx2"]} == contestants.ISAS["avx2"]
+    assert (held["DLCORE_CPU"], held["XLA_FLAGS"]) == ("avx2", "--xla_cpu_max_isa=AVX2")
+    assert all(free.get(key) == os.environ.get(key) for key in contestants.ISAS["avx2"])
+    assert held["OMP_NUM_THREADS"] == free["OMP_NUM_THREADS"] == "3"
+
+
+def test_an_instruction_set_is_recorded_and_not_mixed_with_another(tmp_path, monkeypatch):
+    pools, rates, out = [], [], tmp_path / "rows.json"
+    monkeypatch.setattr(_core, "cpu_info", lambda: {"available": ["baseline", "avx2"], "chosen": "another", "forced": ""})
+    monkeypatch.setattr(peak, "measure", lambda threads, isa: rates.append(isa) or LIMITS)
+    monkeypatch.setattr(peak, "rate", lambda threads, isa: rates.append(isa) or 1e9)
+    monkeypatch.setattr(peers, "Pool", lambda *given: pools.append(given) or process.Pool(*given))
+    known = {name: dict(version="1", precision="float32", how="") for name in ("dlcore", "onnxruntime")}
+    monkeypatch.setattr(compare, "present", lambda *_: (known, []))
+    monkeypatch.setattr(compare, "check", lambda *_: ({}, []))
+    argv = ["--workloads", "W7", "--out", str(out)]
+    assert peers.main([*argv, "--isa", "avx2"]) == 0
+    values = json.loads(out.read_text())
+    assert (values["isa"], values["machine"]["instruction_set"], pools[0][-1], set(rates)) == ("avx2", "avx2", "avx2", {"avx2"})
+    assert (known["dlcore"]["how"], "cannot be held" in known["onnxruntime"]["how"]) == ("", True)
+    assert peers.before(out, values)["done"] == [["train", "W7_tiny"]] and peers.before(out, {**values, "isa": ""}) == {}
+    assert peers.main([*argv, "--isa", "avx512"]) == 2
+
+
 def test_rows_are_written_as_they_come_and_not_measured_again(tmp_path, monkeypatch):
     measured, out = [], tmp_path / "rows.json"
 
@@ -241,8 +296,8 @@ def test_rows_are_written_as_they_come_and_not_measured_again(tmp_path, monkeypa
         measured.append(item)
         return list(made({"dlcore": [1.0], "numpy": [2.0]}, item).values()), {item: {"gflops": [1.0]}}, [f"{item} is odd"]
 
-    monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
-    monkeypatch.setattr(peak, "rate", lambda threads: 1e9)
+    monkeypatch.setattr(peak, "measure", lambda threads, isa: LIMITS)
+    monkeypatch.setattr(peak, "rate", lambda threads, isa: 1e9)
     monkeypatch.setattr(compare, "present", lambda *_: ({"dlcore": {"version": version}}, []))
     monkeypatch.setattr(compare, "check", lambda *_: ({"dlcore": {"step": 0.0}}, []))
     monkeypatch.setattr(compare, "measure", measure)
@@ -259,61 +314,10 @@ def test_rows_are_written_as_they_come_and_not_measured_again(tmp_path, monkeypa
     assert measured == ["W7_tiny", "W1_mnist"] * 2
 
 
-@pytest.mark.skipif(_core.cuda_info()["available"], reason="there is a GPU")
-def test_contestants_of_a_gpu_are_left_out_without_one(capsys):
-    assert peers.main(["--device", "cuda", "--contestants", "dlcore", "--threads", "1"]) == 1
-    said = capsys.readouterr()
-    assert [line.split(":")[:2] for line in said.out.splitlines()] == [["left out", " dlcore"], ["left out", " torch_eager"]]
-    assert said.err == "peers.py: expected a contestant on cuda, got none\n"
-
-
-@pytest.mark.parametrize("workload", ["W1", "W2", "W3"])
-def test_a_captured_step_begins_with_the_given_values(workload, monkeypatch):
-    """The class for GPUs over the CPU, where a capture is its warm calls and a replay the call."""
-    need("torch")
-    torch, module = importlib.import_module("torch"), importlib.import_module("contestants.torch_cuda")
-    fakes = {"is_available": lambda: True, "Stream": object, "set_stream": lambda _: None, "synchronize": lambda: None}
-    for name, fake in fakes.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
-    monkeypatch.setattr(module.TorchCuda, "device", "cpu")
-    monkeypatch.setattr(module.TorchCudaCompile, "compiled", lambda self, function: function)
-    monkeypatch.setattr(module.Graphed, "captured", lambda self, call: [call() for _ in range(3)] and call)
-    w, losses = workloads.find(workload), {}
-    for name, made_by in (("captured", module.TorchCudaCompile), ("truth", module.TorchEager)):
-        contestant = made_by(torch.get_num_threads())
-        contestant.build(w, workloads.parameters(w), *workloads.batch(w, 64), w.lr, dropout=False)
-        losses[name] = [contestant.step() or contestant.loss() for _ in range(compare.STEPS)]
-    assert compare.difference(losses["captured"], losses["truth"], "train") < 1e-5
-
-
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_contestants_that_are_installed_are_right(name):
-    need(LIBRARIES[name], required=False)
-    w = workloads.find("W7")
-    truth = [plain_step.PlainStep(w, workloads.parameters(w), *workloads.batch(w, *which), w.lr, "float64")
-             for which in ((), (64, 7))]  # fmt: skip
-    wanted = {"train": [truth[0].step() for _ in range(3)], "infer": truth[1].forward().ravel().tolist()}
-    with process.Pool(1).started([name]) as started:
-        contestant = started[name]
-        allowed = compare.TOLERANCES[contestant.ask("hello")["precision"]]
-        for action, want in wanted.items():
-            found = contestant.ask("check", action=action, item="W7", steps=3)
-            assert "reason" in found or compare.difference(found["values"], want, action) <= allowed, action
-        for kernel in (
-            "linear_relu_128x512x784",
-            "batch_norm_relu_dropout_128x512",
-            "cross_entropy_128x10",
-            "layer_norm_128x512",
-        ):
-            found = contestant.ask("check", action="ops", item=kernel)
-            assert "reason" in found or found["errors"]  # it raises where they are too large
-
-
 def test_steps_are_compared(monkeypatch, capsys):
     need("torch")
-    monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
-    monkeypatch.setattr(peak, "rate", lambda threads: 1e9)
+    monkeypatch.setattr(peak, "measure", lambda threads, isa: LIMITS)
+    monkeypatch.setattr(peak, "rate", lambda threads, isa: 1e9)
     argv = ["--workloads", "W7", "--rounds", "1", "--threads", "1", "--json", "--contestants", "dlcore,numpy"]
     assert peers.main(argv) == 0
     captured = capsys.readouterr()
@@ -325,161 +329,3 @@ def test_steps_are_compared(monkeypatch, capsys):
         assert r["ms"] > 0 and r["floor_ms"] > 0 and r["error"] < 1e-5 and r["rss_mb"] > 10
     assert next(r["ratio"] for r in values["rows"] if r["contestant"] == "torch_eager") == 1.0
     assert values["watch"] == {"W7_tiny": {"gflops": [1.0], "repeated": 0}}
-
-
-# ----------------------------------------------------------------------------------------------------- kernels
-def numpy_results(kernel):
-    given = kernels.given(kernel)
-    version = kernels.layer(kernel, given)
-    found = {}
-    for part in kernel.parts:
-        getattr(version, part)()
-        found[part] = [version.results(part)[n].copy() for n in kernel.results(part)]
-    return given, found
-
-
-@pytest.mark.parametrize("kind", kernels.LAYERS)
-def test_a_wrong_result_of_a_kernel_is_refused(kind):
-    kernel = kernels.Kernel("it", kind, (70, 33, 33) if kind in ("product", "linear_relu") else (70, 33))
-    given, found = numpy_results(kernel)
-    assert max(kernels.errors(kernel, given, found, "float32").values()) < 1e-5
-    found[kernel.parts[-1]][0][3, 4] += 0.01
-    with pytest.raises(ValueError, match=f"it {kernel.parts[-1]}: expected an error within"):
-        kernels.errors(kernel, given, found, "float32")
-
-
-def test_a_dropout_that_keeps_too_much_is_refused():
-    kernel = kernels.Kernel("it", "dropout", (70, 33))
-    given, found = numpy_results(kernel)
-    found["forward"] = [2 * given.x]
-    with pytest.raises(ValueError, match=r"it: expected a share of 0\.5 kept, got 1 of 2310 elements"):
-        kernels.errors(kernel, given, found, "float32")
-
-
-def test_bf16_products_may_err_by_the_roundoff_of_their_factors():
-    kernel = kernels.Kernel("it", "product", (8, 8, 512))
-    given, found = numpy_results(kernel)
-    found["forward"][0] *= 1.003
-    assert kernels.errors(kernel, given, found, "bf16")["forward"] == pytest.approx(0.003, rel=1e-2)
-    with pytest.raises(ValueError, match="expected an error within"):
-        kernels.errors(kernel, given, found, "float32")
-
-
-# ------------------------------------------------------------------------------------------------------ floors
-def test_floors_of_a_step_are_counted():
-    cost = floors.train("W7_tiny")
-    weights, parameters = 8 * 32, 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1
-    assert cost.flops == 2 * 32 * (2 * weights + 3 * 32 * 32 + 3 * 32)
-    assert cost.bytes == 4 * (32 * 5 * (32 + 32 + 1) + 2 * 32 * 8 + parameters * 7)
-    with_norm = floors.train("W2_mnist_batch_norm").bytes - floors.train("W1_mnist").bytes
-    scales, states = 2 * 768 * (5 + 2), 535818 * (2 - 1)  # gamma and beta; Adam has a state more than momentum
-    assert with_norm == 4 * (scales + states + 128 * 3 * 768)
-
-
-def test_floors_of_predictions_and_ops_are_counted():
-    cost = floors.infer("W7_tiny", "64")
-    assert (cost.flops, cost.bytes) == (2 * 64 * (256 + 1024 + 32), 4 * (1377 + 64 * (8 + 2 * 64 + 1)))
-    assert floors.ops("product_512x512x512", "forward").flops == 2 * 512**3
-    assert floors.ops("layer_norm_128x512", "backward").bytes == 4 * 3 * 128 * 512
-    assert floors.ops("adamw_10M", "update").bytes == 4 * 4 * 10**7
-
-
-@pytest.mark.parametrize("action", ["train", "infer", "ops"])
-def test_every_row_has_a_floor(action):
-    for _, item in peers.items(action, None):
-        for part in compare.parts(action, item):
-            assert 0 < floors.milliseconds(action, item, part, LIMITS) < 1e6
-
-
-def test_the_floor_is_the_nearer_limit():
-    assert LIMITS.floor(2e9, 10, 100) == 2.0
-    assert LIMITS.floor(1.0, 10**9, 1 << 21) == 1.0
-
-
-# ----------------------------------------------------------------------------------------------------- figures
-def result(**changes):
-    rows = made({"dlcore": [1.0, 1.1], "torch_eager": [2.0, 2.0], "numpy": [4.0, 4.4], "torch_bf16": [1.0, 1.0],
-                 "torch_compile_bf16": [0.5, 0.5]}, "W7_tiny")  # fmt: skip
-    machine = {"processor": "a processor", "threads": 2, "instruction_set": "avx2"}
-    return {"action": "train", "date": "2026-01-31", "command": "python bench/peers.py", "machine": machine,
-            "rows": list(rows.values()), **changes}  # fmt: skip
-
-
-def test_figures_are_drawn_from_results(tmp_path):
-    need("matplotlib")
-    (tmp_path / "peers.json").write_text(json.dumps(result()))
-    done = python("figure.py", tmp_path / "peers.json")
-    wanted = [tmp_path / f"peers{suffix}.png" for suffix in ("", "_bf16", "_floor")]
-    assert done.stdout.split() == list(map(str, wanted)), done.stderr
-    assert all(path.stat().st_size > 1000 for path in wanted)
-
-
-def test_many_rows_stand_in_columns_of_one_height():
-    need("matplotlib")
-    figure = importlib.import_module("figure")
-    columns = figure._columns({f"row {i}": [{}] * 8 for i in range(18)})
-    assert [len(names) for names in columns] == [6, 6, 6]
-    assert [n for names in columns for n in names] == [f"row {i}" for i in range(18)]
-    assert figure._columns({"row": [{}] * 3}) == [["row"]]
-
-
-# ------------------------------------------------------------------------------------------------- regressions
-def led(times, spread=0.02, peer="torch_eager", **changes):
-    """A result in which dlcore leads one peer in one row."""
-    lead = {"times": times, "low": times * (1 - spread / 2), "high": times * (1 + spread / 2)}
-    row = {"row": "W1", "contestant": peer, "precision": "float32", "lead": lead}
-    return result(rows=[row], **changes)
-
-
-def both(slow, fast):
-    return result(rows=[*led(slow, peer="numpy")["rows"], *led(fast)["rows"]])
-
-
-@pytest.mark.parametrize(
-    ("fresh", "base", "worse"),
-    [
-        (led(1.5), led(1.5), False),
-        (led(3.0), led(1.5), False),
-        (led(1.44), led(1.5), False),  # within 5 %
-        (led(1.4), led(1.5), True),
-        (led(1.4, 0.05), led(1.5, 0.05), False),  # within the spread of both
-        (both(9.0, 1.2), both(9.0, 1.5), True),
-        (both(7.0, 1.5), both(9.0, 1.5), False),  # only the fastest peer counts
-        (both(0.5, 1.5), led(1.5), False),  # and only one that both have
-    ],
-)
-def test_regressions_are_of_the_lead(fresh, base, worse):
-    assert bool(regress.compare(fresh, base)[0]) == worse
-
-
-def test_noisy_rounds_are_not_judged():
-    worse, unclear = regress.compare(led(1.0, 0.5), led(2.0, 0.1))
-    assert (worse, len(unclear)) == ([], 1)
-
-
-@pytest.mark.parametrize(
-    ("base", "said"),
-    [(led(1.0, action="infer"), "the same action"), (led(1.0, peer="jax"), "rows with a float32 peer"),
-     (led(1.0, machine={"processor": "another", "threads": 2, "instruction_set": "avx2"}), "the same processor")],
-)  # fmt: skip
-def test_results_that_do_not_compare_are_refused(base, said):
-    with pytest.raises(regress.Incomparable, match=f"expected .*{said}"):
-        regress.compare(led(1.0), base)
-
-
-def test_a_regression_is_one_line_and_status_1(tmp_path, capsys):
-    for name, values in (("fresh", led(1.0)), ("base", led(2.0))):
-        (tmp_path / f"{name}.json").write_text(json.dumps(values))
-    fresh, base = (str(tmp_path / f"{name}.json") for name in ("fresh", "base"))
-    assert regress.main([fresh, base]) == 1
-    assert capsys.readouterr().out == ("regression: W1: 1.00x the fastest float32 peer, was 2.00x; 5 % less would be noise\n")
-    assert regress.main([base, fresh]) == 0
-    assert regress.main([fresh, str(tmp_path / "none.json")]) == 2
-
-
-def test_the_newest_result_of_this_machine_is_the_base(tmp_path):
-    for i, values in enumerate([led(1.0), led(2.0, date="2026-02-01"), led(3.0, date="2026-03-01", action="ops")]):
-        (tmp_path / f"{i}_peers_x.json").write_text(json.dumps(values))
-    assert regress.newest(led(5.0), tmp_path)["date"] == "2026-02-01"
-    with pytest.raises(regress.Incomparable, match="expected a result of infer, a processor, avx2, 2 threads"):
-        regress.newest(led(1.0, action="infer"), tmp_path)

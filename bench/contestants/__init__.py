@@ -17,6 +17,22 @@ KEEP = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }  # fmt: skip
 
+# What holds libraries to an instruction set, each by its own switch; ONNX Runtime has none. MKL heeds its on Intel's
+# processors only. XLA's is of JAX and TensorFlow, oneDNN's of PyTorch and TensorFlow.
+NUMPY_512 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
+ISAS = {
+    isa: {
+        "DLCORE_CPU": isa, "ONEDNN_MAX_CPU_ISA": onednn, "MKL_ENABLE_INSTRUCTIONS": mkl, "OPENBLAS_CORETYPE": openblas,
+        "ATEN_CPU_CAPABILITY": aten, "XLA_FLAGS": f"--xla_cpu_max_isa={xla}", "NPY_DISABLE_CPU_FEATURES": disabled,
+    }
+    for isa, onednn, mkl, openblas, aten, xla, disabled in (
+        ("avx2", "AVX2", "AVX2", "Haswell", "avx2", "AVX2", NUMPY_512),
+        ("avx512", "AVX512_CORE", "AVX512", "SkylakeX", "avx512", "AVX512", "AVX512_SPR"),
+        ("amx", "AVX512_CORE_AMX", "AVX512_E4", "SapphireRapids", "avx512", "AMX", ""),
+    )
+}  # fmt: skip
+UNHELD = ("onnxruntime",)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,9 +48,12 @@ class Entry:
 
 REGISTRY = {
     "dlcore": Entry("dlcore_", "Dlcore"),
+    "dlcore_bf16": Entry("dlcore_", "DlcoreBf16"),
+    "dlcore_bf16x3": Entry("dlcore_", "DlcoreBf16x3"),
     "torch_eager": Entry("torch_", "TorchEager"),
     "torch_tuned": Entry("torch_", "TorchEager", KEEP),
     "torch_compile": Entry("torch_", "TorchCompile", KEEP),
+    "torch_compile_max": Entry("torch_", "TorchCompileMax", KEEP),
     "torch_bf16": Entry("torch_", "TorchBf16", KEEP),
     "torch_compile_bf16": Entry("torch_", "TorchCompileBf16", KEEP),
     "jax": Entry("jax_", "Jax", KEEP),

@@ -81,5 +81,9 @@ class Contestant:
     def wait(self) -> None:
         """Until everything is finished that was begun."""
 
+    def how(self) -> str:
+        """What its name does not say of how it computes here."""
+        return ""
+
     def version(self) -> str:
         raise NotImplementedError

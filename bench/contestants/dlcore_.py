@@ -3,6 +3,7 @@
 programs, those of ``dlcore bench ops``."""
 
 import dlcore as dl
+from dlcore.backend import describe_precision, get
 from dlcore.bench import cases, nets
 from dlcore.bench.programs import FUSED
 
@@ -11,9 +12,11 @@ from .base import Contestant
 
 class Dlcore(Contestant):
     device, gemm = "cpu", "auto"
+    products = "float32"  # the precision that a net is made with
 
     def build(self, workload, parameters, x, y, lr, dropout):
-        self.net = dl.Net(nets.build(workload.layers, dropout), threads=self.threads, device=self.device, gemm=self.gemm)
+        where = {"threads": self.threads, "device": self.device, "gemm": self.gemm}
+        self.net = dl.Net(nets.build(workload.layers, dropout), precision=self.products, **where)
         for array, value in zip(self.net.parameters.values(), parameters, strict=True):
             array[...] = value
         self.x, self.y = x, y
@@ -44,3 +47,17 @@ class Dlcore(Contestant):
 
     def version(self):
         return dl.__version__
+
+
+class DlcoreBf16(Dlcore):
+    """Products of bf16 with float32 sums, where the processor has a unit for them."""
+
+    precision = products = "bf16"
+    actions = ("train", "infer")
+
+    def how(self):
+        return f"{self.products} products: {describe_precision(get(), self.products)}"
+
+
+class DlcoreBf16x3(DlcoreBf16):
+    products = "bf16x3"

@@ -196,6 +196,18 @@ class TorchCompile(TorchEager):
         return call
 
 
+class TorchCompileMax(TorchCompile):
+    """Products by the fastest of Inductor's own kernels and the libraries', found by measuring."""
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        torch._inductor.config.max_autotune_gemm_backends = "CPP,ATEN"
+        torch._inductor.config.cpp_wrapper = True
+
+    def compiled(self, function):
+        return torch.compile(function, dynamic=False, mode="max-autotune-no-cudagraphs")
+
+
 class TorchBf16(TorchEager):
     """Products of bf16 with float32 sums, under autocast."""
 

@@ -28,6 +28,7 @@ int32_t product_terms(Precision precision, int64_t m, int64_t n, int64_t k);
 
 // Of the benchmarks; see probe.cpp.
 double fma_probe(int64_t rounds, double* sink);
-void read_probe(const char* p, int64_t bytes, int64_t times, double* sink);
+void memory_probe(char* const* read, int32_t reads, char* const* written, int32_t writes, int64_t bytes, int64_t times,
+                  double* sink);
 
 DLCORE_END

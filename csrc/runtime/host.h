@@ -11,7 +11,8 @@ struct HostKernels {
   Layout (*layout)(Role, int64_t m, int64_t n, int64_t k, bool kept);
   int32_t (*terms)(Precision, int64_t m, int64_t n, int64_t k);
   double (*fma_probe)(int64_t rounds, double* sink);  // of the benchmarks; see cpu/probe.cpp
-  void (*read_probe)(const char* p, int64_t bytes, int64_t times, double* sink);
+  void (*memory_probe)(char* const* read, int32_t reads, char* const* written, int32_t writes, int64_t bytes,
+                       int64_t times, double* sink);
 };
 
 class HostBackend : public Backend {

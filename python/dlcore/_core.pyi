@@ -436,8 +436,9 @@ def emulate_descriptor(address: int, leading: int) -> int:
 def fma_probe(isa: str, rounds: int) -> float:
     """Multiply and add in registers for so many rounds, without the GIL; how many operations that were."""
 
-def read_probe(isa: str, buffer: Any, times: int) -> None:
-    """Read a contiguous buffer so many times, without the GIL."""
+def memory_probe(isa: str, read: Sequence[Any], written: Sequence[Any], times: int) -> None:
+    """So many times write the mean of contiguous float32 buffers into others of their size, or into some of them in place;
+    only read them where none is written. Without the GIL."""
 
 def default_threads() -> int:
     """OMP_NUM_THREADS at import, else the cores this process may use."""

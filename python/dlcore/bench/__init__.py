@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 
-GROUPS = ("ops", "step")
-ABOUT = "Time ops and training steps: NumPy, and dlcore with the planner's fuse and record off and on. Answers first."
+GROUPS = ("ops", "step", "infer")
+ABOUT = (
+    "Time ops, training steps and predictions: NumPy, and dlcore with the planner's fuse and record off and on. Answers first."
+)
 EXAMPLES = """examples:
   dlcore bench                           every case, a few minutes
   dlcore bench step --rounds 15          training steps of W1 to W8
+  dlcore bench infer                     predictions of 1, 64 and 4096 rows
   dlcore bench W1,layer_norm             the cases whose names begin like this
   dlcore bench ops --case adam_1M --json one JSON object: machine, versions, command, rows
   dlcore bench step --device cuda        on a GPU: what fusion and recording bring there
@@ -54,7 +57,7 @@ def _parser():
         Option("device", bench_device, "cpu (default) or cuda: there without NumPy, against a copy's bandwidth", "NAME"),
         THREADS, JSON, Option("list", boolean, "print the names of the cases, and time nothing"),
     ]  # fmt: skip
-    parser = Parser("bench", ABOUT, "", {"cases": "ops, step, all (default), or beginnings of names"}, options)
+    parser = Parser("bench", ABOUT, "", {"cases": "ops, step, infer, all (default), or beginnings of names"}, options)
     parser.usage, parser.epilog = "dlcore bench [CASES] [options]", EXAMPLES
     parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
     return parser

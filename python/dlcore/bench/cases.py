@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..layers import BatchNorm, Dropout, LayerNorm, Linear, ReLU, Sequential
 from . import kernels, plain
+from .infer import InferSubject
 from .kernels import Kernel
 from .ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from .step import StepSubject
@@ -17,7 +18,7 @@ from .workloads import WORKLOADS
 
 @dataclass(frozen=True)
 class Case:
-    """A name, its group ("ops" or "step"), and how to make its subject for a number of threads and a device."""
+    """A name, its group ("ops", "step" or "infer"), and how to make its subject for a number of threads and a device."""
 
     name: str
     group: str
@@ -62,7 +63,12 @@ def step_cases() -> list[Case]:
     return [Case(w.name, "step", lambda _, *where, w=w: StepSubject(w, *where)) for w in WORKLOADS.values()]
 
 
-GROUPS = {"ops": op_cases, "step": step_cases}
+def infer_cases() -> list[Case]:
+    """Predictions of W1 to W8."""
+    return [Case(f"{w.name}_infer", "infer", lambda _, *where, w=w: InferSubject(w, *where)) for w in WORKLOADS.values()]
+
+
+GROUPS = {"ops": op_cases, "step": step_cases, "infer": infer_cases}
 
 
 def all_cases() -> list[Case]:

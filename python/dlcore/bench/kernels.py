@@ -28,8 +28,27 @@ PARTS = {
     **dict.fromkeys(plain_step.STATES, ("update",)),
 }  # fmt: skip
 LR = 1e-3
+READS = {"batch_norm_relu_dropout": (2, 4), "layer_norm": (1, 2)}  # forward and backward; of other kinds 1, see `mix`
 UNITS = {"float32": plain.UNIT, "bf16": 2.0**-8}  # roundoff of a factor; sums are float32
 SIGMAS = 5  # of a share of kept elements
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How memory is passed over: streams that are read, written, or updated in place, side by side."""
+
+    reads: int = 1
+    writes: int = 0
+    updates: int = 0
+
+    @property
+    def streams(self) -> int:
+        return self.reads + self.writes + self.updates
+
+    @property
+    def passes(self) -> int:
+        """Streams, those in place twice: they are read and written."""
+        return self.streams + self.updates
 
 
 @dataclass(frozen=True)
@@ -184,18 +203,29 @@ def _take_masks(kernel: Kernel, version: plain.Plain, y: np.ndarray) -> None:
     version.active = y > 0
 
 
-def bytes_and_flops(kernel: Kernel, part: str) -> tuple[int, int]:
-    """The least traffic of a fused kernel, and the operations of its products.
-
-    Each array that a part needs passes once; x of batch normalisation twice, as its moments come before its use, and dy
-    with it; of an update the writes go to lines that are in the cache already.
-    """
-    size = prod(kernel.shape[:2])
+def mix(kernel: Kernel, part: str) -> Mix:
+    """What a fused kernel passes over: each array that a part needs once; x of batch normalisation twice, as its moments
+    come before its use, and dy with it."""
     if kernel.parts == ("update",):
-        return 4 * kernel.shape[0] * (2 + plain_step.STATES[kernel.kind]), 0
+        return Mix(reads=1, updates=1 + plain_step.STATES[kernel.kind])
+    reads = 2 if len(kernel.shape) == 3 else READS.get(kernel.kind, (1, 1))[part == "backward"]
+    return Mix(reads=reads, writes=1)
+
+
+def bytes_and_flops(kernel: Kernel, part: str) -> tuple[int, int]:
+    """The least traffic of a fused kernel, read and written, and the operations of its products."""
     if len(kernel.shape) == 3:
         m, n, k = kernel.shape
         times = 2 if part == "backward" else 1  # two products; x, w and their gradients; dy and the mask of y
         return 4 * times * (m * k + k * n + m * n), 2 * times * m * n * k
-    passes = {"batch_norm_relu_dropout": (3, 5), "layer_norm": (2, 3)}.get(kernel.kind, (2, 2))
-    return 4 * size * passes[part == "backward"], 0
+    size = kernel.shape[0] if kernel.parts == ("update",) else prod(kernel.shape)
+    return 4 * size * mix(kernel, part).passes, 0
+
+
+def touched(kernel: Kernel, part: str) -> int:
+    """Bytes of the arrays of a part: those that pass twice count once."""
+    if len(kernel.shape) == 3:
+        return bytes_and_flops(kernel, part)[0]
+    used, twice = mix(kernel, part), kernel.kind == "batch_norm_relu_dropout"
+    size = kernel.shape[0] if kernel.parts == ("update",) else prod(kernel.shape)
+    return 4 * size * (used.reads // (2 if twice else 1) + used.writes + used.updates)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine can do at most, measured: multiply-adds a second, and bytes read a second by size of the memory."""
+"""What this machine can do at most, measured: multiply-adds a second, and bytes a second by size and mix of what moves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from functools import cache
 import numpy as np
 
 from .. import _core
+from .kernels import Mix
 
 SECONDS = 0.03  # of processor time in one attempt: what other processes take does not count
 ATTEMPTS = 16  # the best one counts: a peak is what the machine does when neither neighbours nor a twin thread disturb it
 FMA_ROUNDS = 4_000_000  # of one call: ten milliseconds, so that the clocks around it cost nothing
 CALL_BYTES = 512 << 20
+GROUP = 512  # bytes that the probe of memory takes of a stream at once; more than any instruction set needs
+LARGEST = 256 << 20  # bytes that no cache holds: a larger amount of memory is no slower
 LEVELS = (256 << 10, 8 << 20, 128 << 20)  # bytes of a thread: its second-level cache, the last level, memory
 
 
@@ -65,6 +68,38 @@ def measure(threads: int, isa: str = "") -> Peak:
     return Peak(threads, flops, tuple(read))
 
 
+class Streams:
+    """The machine as a contestant: it passes over so much memory in some mix, by all threads, and computes nothing.
+
+    Parameters
+    ----------
+    threads : int
+    mix : Mix
+    live : int
+        Bytes of all streams together; above `LARGEST` that many.
+    isa : str
+        Instruction set; "" is the chosen one.
+
+    Attributes
+    ----------
+    bytes : int
+        Read and written by one pass.
+    """
+
+    def __init__(self, threads: int, mix: Mix, live: int, isa: str = ""):
+        length = GROUP * max(1, round(min(live, LARGEST) / (mix.streams * threads * GROUP)))  # of a stream, of a thread
+        self.bytes, self._isa, self._shares = length * threads * mix.passes, isa, []
+        for _ in range(threads):
+            read, written, updated = ([np.ones(length // 4, np.float32) for _ in range(n)]
+                                      for n in (mix.reads, mix.writes, mix.updates))  # fmt: skip
+            self._shares.append((updated + read, updated + written))
+        self._pool = ThreadPoolExecutor(threads)
+
+    def run(self, times: int) -> None:
+        """So many passes."""
+        list(self._pool.map(lambda share: _core.memory_probe(self._isa, *share, times), self._shares))
+
+
 def rate(threads: int, isa: str = "") -> float:
     """Multiplications and additions a second of all threads together, by the wall clock: what others take is missing."""
     with ThreadPoolExecutor(threads) as pool:
@@ -74,7 +109,7 @@ def rate(threads: int, isa: str = "") -> float:
 
 
 def _read(isa: str, memory: np.ndarray, times: int) -> float:
-    _core.read_probe(isa, memory, times)
+    _core.memory_probe(isa, [memory], [], times)
     return float(memory.nbytes * times)
 
 
