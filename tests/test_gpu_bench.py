@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from cases import cuda_kernels
-from dlcore import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -123,7 +122,7 @@ def test_gpu_part_without_a_step_has_not_passed(gpu, tmp_path):
     assert (content["state"], content["steps"]) == ("failed", [])
 
 
-@pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+@pytest.mark.emulated
 def test_gpu_parts_run_in_the_emulator(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "ROUNDS", 1)
     for part, case in (("peers", "W7"), ("ops", "cross_entropy_128x10")):
