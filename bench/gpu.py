@@ -81,9 +81,8 @@ def build(report: Report, options) -> bool:
     config = asked(sys.executable, "-m", "pybind11", "--cmakedir")
     configure = ["cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DDLCORE_CUDA=ON",
                  f"-Dpybind11_DIR={config}", f"-DPython_EXECUTABLE={sys.executable}"]  # fmt: skip
-    made = report.step("configure", configure, always=True) and report.step(
-        "build", ["ninja", "-C", BUILD], SECONDS, always=True
-    )
+    made = report.step("configure", configure, always=True)
+    made = made and report.step("build", ["ninja", "-C", BUILD], SECONDS, always=True)
     for module in BUILD.glob("_core*.so") if made else ():
         shutil.copy(module, ROOT / "python" / "dlcore")
     look = "import json; from dlcore import _core as c; i = c.cuda_info(); print(json.dumps(i)); assert i['available']"
@@ -94,6 +93,7 @@ def build(report: Report, options) -> bool:
 def files_with_tests(device: str) -> dict[str, bool]:
     """Names of the files with tests that need a device, in the order to run them; is wgmma among their products?"""
     listed, names = WORK / "collected.jsonl", {}
+    WORK.mkdir(parents=True, exist_ok=True)
     listed.unlink(missing_ok=True)
     _, printed, _ = ran([*PYTEST, "--collect-only", "-m", device, f"--progress={listed}"], STEP_SECONDS)
     for test in ended(listed)[0]:
