@@ -212,7 +212,7 @@ def main(argv=None) -> int:
     options = parser.parse_args(argv)
     report = Report(
         options.out, options.device, options.budget, options.again,
-        commit=options.commit or asked("git", "describe", "--always", "--dirty"),
+        commit=options.commit or (asked("git", "describe", "--always", "--dirty") if shutil.which("git") else ""),
         gpu=asked("nvidia-smi", "--query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem", "--format=csv,noheader"),
         nvcc=asked("nvcc", "--version")[-120:],
     )  # fmt: skip

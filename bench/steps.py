@@ -48,12 +48,12 @@ class Report:
         self.end = self.deadline = time.monotonic() + budget
         self.digests = {name: sources(name) for name in ("tests", "bench")}
         found = [(json.loads(p.read_text()), p.name) for d in (RESULTS, WORK, folder) for p in d.glob(f"*_{device}_gpu.json")]
-        before, name = max(found, key=lambda pair: pair[0]["written"], default=({}, ""))
-        steps = [s for s in before.get("steps", ()) if s["sources"] in self.digests.values()]
-        name = name if steps else f"{time.strftime('%Y-%m-%d', time.gmtime())}_{device}_gpu.json"
+        for before, _ in found:
+            before["steps"] = [s for s in before["steps"] if s["sources"] in self.digests.values()]
+        none = {"steps": [], "commit": ""}, f"{time.strftime('%Y-%m-%d', time.gmtime())}_{device}_gpu.json"
+        before, name = max((f for f in found if f[0]["steps"]), key=lambda f: f[0]["written"], default=none)
         self.paths = [WORK / name, folder / name]
-        facts["commit"] = facts.get("commit") or (before.get("commit", "") if steps else "")
-        self.content = {**facts, "written": "", "steps": steps}
+        self.content = {**facts, "commit": facts.get("commit") or before["commit"], "written": "", "steps": before["steps"]}
         for path in self.paths:
             path.parent.mkdir(parents=True, exist_ok=True)
         self.write()
@@ -167,7 +167,7 @@ class Report:
                 del tests[test]
         found, over = faults(log), left == 0 or (left is None and len(tests) == len(entry["tests"]))
         new = [line["state"] for test, line in tests.items() if test not in entry["tests"]]
-        if state == "failed" and not found and not set(new) - {"passed", "skipped"}:
+        if state == "failed" and over and not found and not set(new) - {"passed", "skipped"}:
             found = "the process failed, and no test of it"
         entry |= {"tests": tests, "faults": (entry["faults"] + found)[:TAIL], **printed}
         entry["seconds"] = round(entry["seconds"] + seconds, 1)

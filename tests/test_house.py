@@ -312,7 +312,7 @@ def test_vector_instructions_stand_in_their_instruction_sets_functions():
     assert seen > 1000
 
 
-def test_what_needs_the_emulator_or_a_gpu_is_marked_so(request):
+def test_what_needs_the_emulator_is_marked_so(request):
     """`-m emulated` selects all that a build without the emulator skips: only conftest.py asks, and by the marker."""
     words = re.compile("emulator" + "_built|skip.*without the " + "emulator")
     assert [p.name for p in sorted(Path(__file__).parent.glob("*.py")) if words.search(p.read_text())] == ["conftest.py"]
@@ -322,5 +322,3 @@ def test_what_needs_the_emulator_or_a_gpu_is_marked_so(request):
         }
         if any("emulator" in reason for reason in reasons) or "emulator" in item.fixturenames:
             assert item.get_closest_marker("emulated"), item.nodeid
-        if hasattr(item, "callspec") and "cuda" in item.callspec.params.values():
-            assert item.get_closest_marker("cuda"), item.nodeid
