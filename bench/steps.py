@@ -44,7 +44,7 @@ class Report:
     """
 
     def __init__(self, folder: Path, device: str, budget: float, again: bool = False, **facts):
-        self.again, self.ended, self.waiting, self.part, self.sources = again, set(), False, "", ""
+        self.again, self.ended, self.waiting, self.part, self.sources = again, set(), set(), "", ""
         self.end = self.deadline = time.monotonic() + budget
         self.digests = {name: sources(name) for name in ("tests", "bench")}
         found = [(json.loads(p.read_text()), p.name) for d in (RESULTS, WORK, folder) for p in d.glob(f"*_{device}_gpu.json")]
@@ -69,6 +69,7 @@ class Report:
         """What follows is of a part, which may take so many seconds of all runs together."""
         spent = sum(s.get("seconds", 0) for s in self.content["steps"] if s["part"] == part)
         self.part, self.sources = part, self.digests[about]
+        self.waiting.discard(part)
         self.deadline = min(self.end, time.monotonic() + seconds - spent)
 
     @property
@@ -76,8 +77,8 @@ class Report:
         return self.deadline - time.monotonic()
 
     def wait(self) -> bool:
-        """Something is left for the next run."""
-        self.waiting = True
+        """Something of the part is left for the next run."""
+        self.waiting.add(self.part)
         return False
 
     def before(self, name: str) -> dict | None:
@@ -119,7 +120,8 @@ class Report:
         if result and result.exists():
             entry["result"] = json.loads(result.read_text())
         self.put(entry)
-        self.waiting |= entry["state"] == "cut"
+        if entry["state"] == "cut":
+            self.wait()
         print(f"{name}: {entry['state']} after {entry['seconds']} s", flush=True)
         return entry["state"] == "passed"
 
@@ -146,7 +148,8 @@ class Report:
         end = time.monotonic() + seconds
         while entry["state"] == "cut" and (limit := min(self.left, end - time.monotonic())) > LEAST_SECONDS:
             entry = self._some_tests(entry, command, limit, hang, log)
-        self.waiting |= entry["state"] == "cut"
+        if entry["state"] == "cut":
+            self.wait()
         print(f"{name}: {entry['state']} after {entry['seconds']} s, {counted(entry['tests'])}", flush=True)
         return entry["state"] == "passed"
 
