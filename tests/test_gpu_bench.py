@@ -25,7 +25,7 @@ def report(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(steps, "WORK", tmp_path / "work")
 
-    def make(seconds=60, sources="a", folder=tmp_path / "out", **options):
+    def make(seconds=600, sources="a", folder=tmp_path / "out", **options):
         monkeypatch.setattr(steps, "sources", lambda about: f"{about} {sources}")
         made = steps.Report(folder, "cuda", seconds, **options)
         made.begin("part", "tests", float("inf"))
@@ -194,7 +194,7 @@ def becoming(report):
 def test_gpu_tests_go_on_behind_one_that_hangs_or_ends_the_process(report, pytest_of, tmp_path):
     made = report()
     command = pytest_of("", "time.sleep(60)", "assert 0, 'why'", "os._exit(3)", "pytest.skip('no')", "")
-    assert not made.tests("some", command, 50, 1)
+    assert not made.tests("some", command, 300, 5)
     ended = {"0": "passed", "1": "hung", "2": "failed", "3": "crashed", "4": "skipped", "5": "passed"}
     assert becoming(made) == ("failed", ended)
     assert [test for test, _ in noted(tmp_path)] == list("012345")
@@ -202,29 +202,34 @@ def test_gpu_tests_go_on_behind_one_that_hangs_or_ends_the_process(report, pytes
     why = {name.rpartition("_")[2]: test.get("why", "") for name, test in tests.items()}
     assert "time.sleep" not in why["1"] and "test_1" in why["1"] and "AssertionError: why" in why["2"] and why["4"] == "no"
     assert tests["test_some.py::test_0"]["seconds"] >= 0
-    report().tests("some", command, 50, 1)
+    report().tests("some", command, 300, 5)
     assert len(noted(tmp_path)) == 6
 
 
 def test_gpu_tests_that_there_was_no_time_for_run_next_time(report, pytest_of, tmp_path, monkeypatch):
     command = pytest_of(*["time.sleep(0.2)"] * 4)
     made = report()
+
+    def once(*args, some_tests=made._some_tests):
+        entry, made.deadline = some_tests(*args), 0
+        return entry
+
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "LAST_SECONDS", 60)  # of which none is left behind a first test
-        patch.setattr(steps, "LEAST_SECONDS", 59)
-        assert not made.tests("some", command, 59.5, 60)
+        patch.setattr(steps, "LAST_SECONDS", 600)  # of which none is left behind a first test
+        patch.setattr(made, "_some_tests", once)
+        assert not made.tests("some", command, 300, 60)
     assert (becoming(made), made.waiting) == (("cut", {"0": "passed"}), {"part"})
     made.begin("part", "tests", 60)
     assert not made.waiting
     made = report()
-    assert made.tests("some", command, 50, 60)
+    assert made.tests("some", command, 300, 60)
     assert becoming(made) == ("passed", dict.fromkeys("0123", "passed"))
     assert [test for test, _ in noted(tmp_path)] == list("0123")
 
 
 def test_gpu_tests_behind_one_that_lost_the_device_have_a_process_of_their_own(report, pytest_of, tmp_path):
     made, command = report(), pytest_of("", "assert 0", "", "")
-    assert not made.tests("some", [*command, "--probe=none"], 50, 60)
+    assert not made.tests("some", [*command, "--probe=none"], 300, 60)
     assert becoming(made) == ("failed", {"0": "passed", "1": "failed", "2": "passed", "3": "passed"})
     before, lost, *after = [process for _, process in noted(tmp_path)]
     assert before == lost and lost not in after and len(set(after)) == 1
@@ -232,11 +237,11 @@ def test_gpu_tests_behind_one_that_lost_the_device_have_a_process_of_their_own(r
 
 def test_gpu_step_without_a_test_or_with_a_file_that_cannot_be_read_fails(report, pytest_of, tmp_path):
     made = report()
-    assert not made.tests("none", [*pytest_of(""), "-k", "other"], 50, 60)
+    assert not made.tests("none", [*pytest_of(""), "-k", "other"], 300, 60)
     assert becoming(made) == ("failed", {})
     made, command = report(sources="b"), pytest_of("")
     (tmp_path / "test_some.py").write_text("import no_such_package")
-    assert not made.tests("unreadable", command, 50, 60)
+    assert not made.tests("unreadable", command, 300, 60)
     (test,) = content(made)["steps"][0]["tests"].values()
     assert test["state"] == "failed" and "no_such_package" in test["why"]
 
