@@ -1,137 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """What needs a GPU, on the machine that has one: `python bench/gpu.py all` builds there and goes through the parts.
 
-    build       the extension with CUDA, into python/dlcore/
-    test        every test with the device "cuda"
-    memcheck, racecheck, initcheck, synccheck
-                the kernel tests under compute-sanitizer, file by file
-    ops, step   each kernel and each training step, fused beside naive (bench/run.py)
-    peers       training steps and single ops beside other libraries (bench/peers.py)
+Where a command may take 600 seconds, the same line again and again until it says `all: passed` or `all: failed`:
 
-A part is a list of steps; its report is written as it grows, and a run goes on where the last one of the same sources
-has stopped, so `--budget SECONDS` and as many calls as it takes come to the same. Needs nvcc, CMake and ninja, and no
-network: Python packages that are missing are installed from the wheels in `.whl/` (pybind11, numpy, pytest).
-`--device emulated` tries it without a GPU, with a build that has the emulator.
+    python bench/gpu.py all --out FOLDER --commit abc1234
+
+Each call ends before `--budget` seconds (560 unless told otherwise) and leaves one file, DATE_cuda_gpu.json, in FOLDER. The
+next one goes on from there: from FOLDER, from build/gpu-run/ on the same machine, or from bench/results/, where the file is
+to lie when the machine is another one. What has ended is not run again while its sources are the same; `--again` repeats what
+failed.
+
+    build       the extension with CUDA, into python/dlcore/
+    test        every test that needs a GPU: a step a file, products by wgmma last
+    launches    every kernel once, at small shapes, under memcheck and racecheck
+    headline    training steps of three nets beside other libraries (bench/peers.py)
+    ops, step   each kernel and each training step, fused beside naive (bench/run.py)
+    peers       all nets and single ops beside other libraries
+    memcheck, racecheck, initcheck, synccheck
+                the tests of kernels and nets under compute-sanitizer
+
+In `all` the first parts have a share of the time each, so that the headline is there within 25 minutes; what they left is
+done behind it. Needs nvcc, CMake and ninja, and no network: Python packages that are missing or too old are installed from
+the wheels in `.whl/` (pybind11, numpy, pytest). `--device emulated` tries it without a GPU, with a build that has the emulator.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
+from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench" / "results"
-BUILD, SITE, WHEELS = ROOT / "build" / "gpu", ROOT / "build" / "gpu-site", ROOT / ".whl"
-PACKAGES = ("pybind11", "numpy", "pytest", "threadpoolctl")
-SECONDS, STEP_SECONDS, LEAST_SECONDS = 540, 240, 3  # of a part, of a step; with less left none begins
-TAIL = 6000  # characters kept of a step's output
+from progress import ended
+from steps import LEAST_SECONDS, RESULTS, ROOT, SITE, STEP_SECONDS, WORK, Report, environment, ran
+
+BUILD, WHEELS = ROOT / "build" / "gpu", ROOT / ".whl"
+PACKAGES = {"pybind11": 3, "numpy": 2, "pytest": 8, "threadpoolctl": 3}  # and the least version
+SECONDS, BUDGET = 540, 560  # of a long step; of a call
 ANSWER_SECONDS = 120  # of one answer of a peer: one that compiles for longer must not take the others' time
-KERNEL_TESTS = ("product", "pointwise", "norm_kernels", "loss_kernels", "update_kernels", "gather", "pack")
-TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 ROUNDS = 5
+PYTEST = [sys.executable, "-m", "pytest", "-v", "-W", "default", "-p", "no:cacheprovider", "-p", "progress",
+          "--continue-on-collection-errors", "--durations=10"]  # fmt: skip
+# The order of the tests: what everything else is made of, what is not named here, and last what may hang.
+FIRST = ("product", "pointwise", "norm_kernels", "loss_kernels", "update_kernels", "gather", "pack")
+LAST = ("cublaslt", "launches", "terms", "mma", "halves", "float16", "copies")
+SANITIZED = (*FIRST, "devices", *LAST)
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+HANG, HANG_SANITIZED = 60, 180  # seconds of one test
+HEADLINE = "W2,W4,W5"  # nets that launches, fusion and products decide
 
 
-class Report:
-    """Facts and steps of a part, in a file that is whole at any time.
-
-    Parameters
-    ----------
-    path : Path
-    earlier : Path, optional
-        A report to go on from, if it is of the same sources: what has passed there is not run again.
-    """
-
-    def __init__(self, path: Path, earlier: Path | None = None, **facts):
-        self.path, self.content = path, {**facts, "state": "running", "steps": []}
-        self.deadline, self.case, known = time.monotonic() + SECONDS, "", {}
-        for file in (earlier, path):
-            before = json.loads(file.read_text()) if file and file.exists() else {}
-            if before.get("sources") == facts.get("sources"):
-                known |= {step["name"]: step for step in before.get("steps", ())}
-        self.content["steps"] = list(known.values())
-        self.write()
-
-    def write(self) -> None:
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(self.content, indent=1) + "\n")
-        new.replace(self.path)
-
-    def step(
-        self, name: str, command: list, seconds: float = STEP_SECONDS, again: bool = False, result: Path | None = None
-    ) -> bool:
-        """Run a command of at most so many seconds; did it succeed? The JSON that it prints is kept as its result, or
-        what it has written to the file ``result`` until then.
-
-        ``again``: also where it has passed before, for what leaves something behind.
-        """
-        before = self.before(name)
-        if before and before["state"] == "passed" and not again:
-            return True
-        left, others = self.deadline - time.monotonic(), [step for step in self.content["steps"] if step is not before]
-        if left < LEAST_SECONDS:
-            self.content["steps"] = [*others, before or {"name": name, "state": "not begun"}]
-            self.write()
-            return False
-        entry = {"name": name, "command": " ".join(map(str, command)), "state": "running"}
-        self.content["steps"] = [*others, entry]
-        self.write()
-        begin = time.monotonic()
-        state, printed = _ran([*map(str, command)], min(seconds, left))
-        entry |= {"state": state, **printed, "seconds": round(time.monotonic() - begin, 1)}
-        if result and result.exists():
-            entry["result"] = json.loads(result.read_text())
-        self.write()
-        print(f"{name}: {entry['state']} after {entry['seconds']} s", flush=True)
-        return state == "passed"
-
-    def before(self, name: str) -> dict | None:
-        """What is known of a step."""
-        return next((step for step in self.content["steps"] if step["name"] == name), None)
-
-    def finish(self, passed: bool) -> bool:
-        self.content["state"] = "passed" if passed else "failed"
-        self.write()
-        return passed
-
-
-def _ran(command: list[str], limit: float) -> tuple[str, dict]:
-    """The state of a command and what it has printed; at the limit it ends with all that it has started."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    try:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(), process_group=0, **pipes)
-    except OSError as error:
-        return "failed", {"output": str(error)}
-    with process:
-        try:
-            out, err = process.communicate(timeout=limit)
-        except BaseException as stopped:
-            os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(stopped, subprocess.TimeoutExpired):
-                raise
-            out, err = process.communicate()
-            return "stopped", {"output": (out + err)[-TAIL:]}
-    state = "passed" if process.returncode == 0 else "failed"
-    try:
-        return state, {"result": json.loads(out), **({"output": err[-TAIL:]} if process.returncode else {})}
-    except ValueError:
-        return state, {"output": (out + err)[-TAIL:]}
-
-
-def environment() -> dict:
-    """Where the extension that was built here is found first; without one, an installed package."""
-    built = [ROOT / "python"] if list(ROOT.glob("python/dlcore/_core*.so")) else []
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*built, os.environ.get("PYTHONPATH", ""), SITE)))}
-
-
-def asked(*command: str) -> str:
+def asked(*command) -> str:
     """The output of a command, or why there is none."""
     try:
         done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment())
@@ -140,118 +62,166 @@ def asked(*command: str) -> str:
         return str(error)
 
 
-def importable(package: str) -> bool:
-    return subprocess.run([sys.executable, "-c", f"import {package}"], env=environment(), capture_output=True).returncode == 0
+def outdated(package: str, least: int) -> bool:
+    """Is it missing, or older?"""
+    version = f"import importlib.metadata as m, {package}; print(m.version('{package}').split('.')[0])"
+    found = asked(sys.executable, "-c", version)
+    return not found.isdecimal() or int(found) < least
 
 
-def sources() -> str:
-    """A digest of what is built and run."""
-    digest = hashlib.sha256()
-    for folder in ("csrc", "cmake", "python", "tests", "bench"):
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".cpp", ".h", ".cu", ".cuh", ".py", ".cmake"):
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def build(report: Report, device: str) -> bool:
+def build(report: Report, options) -> bool:
     """The extension with CUDA, beside the Python package; there is nothing to do for the emulator."""
-    if device != "cuda":
+    if options.device != "cuda":
         return True
-    missing = [p for p in PACKAGES if not importable(p)]
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", f"--find-links={WHEELS}", f"--target={SITE}"]
-    if missing and not report.step("packages", [*install, *missing], again=True):
+    missing = [f"{package}>={least}" for package, least in PACKAGES.items() if outdated(package, least)]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--upgrade",
+               f"--find-links={WHEELS}", f"--target={SITE}", *missing]  # fmt: skip
+    if missing and not report.step("packages", install, always=True):
         return False
     config = asked(sys.executable, "-m", "pybind11", "--cmakedir")
     configure = ["cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DDLCORE_CUDA=ON",
                  f"-Dpybind11_DIR={config}", f"-DPython_EXECUTABLE={sys.executable}"]  # fmt: skip
-    made = report.step("configure", configure, again=True) and report.step("build", ["ninja", "-C", BUILD], SECONDS, again=True)
+    made = report.step("configure", configure, always=True)
+    made = made and report.step("build", ["ninja", "-C", BUILD], SECONDS, always=True)
     for module in BUILD.glob("_core*.so") if made else ():
         shutil.copy(module, ROOT / "python" / "dlcore")
-    return made
+    look = "import json; from dlcore import _core as c; i = c.cuda_info(); print(json.dumps(i)); assert i['available']"
+    return made and report.step("device", [sys.executable, "-c", look], always=True)
 
 
-def test(report: Report, device: str) -> bool:
-    return report.step("test", [*PYTEST, "-k", device, "--durations=10"], SECONDS)
+@cache
+def files_with_tests(device: str) -> dict[str, bool]:
+    """Names of the files with tests that need a device, in the order to run them; is wgmma among their products?"""
+    listed, names = WORK / "collected.jsonl", {}
+    WORK.mkdir(parents=True, exist_ok=True)
+    listed.unlink(missing_ok=True)
+    _, printed, _ = ran([*PYTEST, "--collect-only", "-m", device, f"--progress={listed}"], STEP_SECONDS)
+    for test in ended(listed)[0]:
+        name = test.partition("::")[0].removeprefix("tests/test_").removesuffix(".py")
+        names[name] = names.get(name, False) or "wgmma" in test
+    if not names:
+        print(f"no test of {device} is collected: {printed['output']}", flush=True)
+    place = {name: i - len(FIRST) for i, name in enumerate(FIRST)} | {name: 1 + i for i, name in enumerate(LAST)}
+    return dict(sorted(names.items(), key=lambda pair: (place.get(pair[0], 0), pair[0])))
 
 
-def sanitize(tool: str):
-    """The part of one of the sanitizer's tools."""
+def selections(files: dict[str, bool], case: str) -> list[tuple[str, list]]:
+    """(name, arguments of pytest) of steps: files, then their products by wgmma."""
+    plain = [(name, ["-k", "not wgmma"] if wgmma else []) for name, wgmma in files.items()]
+    last = [(f"{name} wgmma", ["-k", "wgmma"]) for name, wgmma in files.items() if wgmma]
+    return [(name, [f"tests/test_{name.split()[0]}.py", *chosen]) for name, chosen in [*plain, *last] if name.startswith(case)]
 
-    def part(report: Report, device: str) -> bool:
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *PYTEST, "-x", "-k", device]
-        return all([report.step(f"{tool} {name}", [*command, f"tests/test_{name}.py"]) for name in KERNEL_TESTS])
+
+def test(report: Report, options) -> bool:
+    """A step for every file."""
+    chosen = selections(files_with_tests(options.device), options.case)
+    command = [*PYTEST, "-m", options.device, f"--probe={options.device}"]
+    return bool(chosen) and all([report.tests(f"test {name}", [*command, *args], STEP_SECONDS, HANG) for name, args in chosen])
+
+
+def sanitize(tools, names=SANITIZED):
+    """The part of some of the sanitizer's tools, over the tests of some files."""
+
+    def part(report: Report, options) -> bool:
+        found = files_with_tests(options.device)
+        chosen = selections({name: found[name] for name in names if name in found}, options.case)
+        return bool(chosen) and all(
+            [_sanitized(report, tool, name, args, options.device) for name, args in chosen for tool in tools]
+        )
 
     return part
+
+
+def _sanitized(report: Report, tool: str, name: str, args: list, device: str) -> bool:
+    log = WORK / "sanitizer.log"
+    command = ["env", "DLCORE_TESTS_SMALL=1", "compute-sanitizer", "--tool", tool, "--error-exitcode", "9",
+               "--print-limit", "20", "--log-file", log, *PYTEST, "-m", device, f"--probe={device}", *args]  # fmt: skip
+    return report.tests(f"{tool} {name}", command, SECONDS, HANG_SANITIZED, log)
 
 
 def bench(group: str):
     """A step for every case of a group."""
 
-    def part(report: Report, device: str) -> bool:
+    def part(report: Report, options) -> bool:
         run = [sys.executable, "bench/run.py"]
-        cases = [case for case in asked(*run, group, "--list").split() if case.startswith(report.case)]
-        options = ["--device", device, "--rounds", ROUNDS, "--json"]
-        return bool(cases) and all([report.step(case, [*run, group, "--case", case, *options]) for case in cases])
+        cases = [case for case in asked(*run, group, "--list").split() if case.startswith(options.case)]
+        flags = ["--device", options.device, "--rounds", ROUNDS, "--json"]
+        return bool(cases) and all([report.step(case, [*run, group, "--case", case, *flags]) for case in cases])
 
     return part
 
 
-def peers(report: Report, device: str) -> bool:
-    """Training steps, then ops: a process a contestant for all of them, and the results written one by one, so that what is
-    stopped goes on behind the last one."""
-
-    def step(action: str) -> bool:
-        out = report.path.resolve().with_name(f"{report.path.stem}_{action}_{report.case or 'all'}.json")
-        before = report.before(action)
-        if before is None:  # of other sources
-            out.unlink(missing_ok=True)
-        elif "result" in before and not out.exists():
-            out.write_text(json.dumps(before["result"]))
-        command = [sys.executable, "bench/peers.py", action, "--device", device, "--rounds", ROUNDS]
-        asked = ["--workloads", report.case] if report.case else []
-        return report.step(action, [*command, "--limit", ANSWER_SECONDS, "--out", out, *asked], SECONDS, result=out)
-
-    nets = not report.case or report.case.startswith("W")
-    return all([step(action) for action, wanted in (("train", nets), ("ops", not report.case or not nets)) if wanted])
+def compared(report: Report, device: str, name: str, action: str, wanted: str) -> bool:
+    """Rows beside other libraries: a process a contestant for all of them, and the results written one by one into a file
+    of the action, so that what is stopped goes on behind the last one."""
+    out = WORK / f"peers_{action}_{report.sources}.json"
+    results = [s["result"] for s in report.content["steps"] if s.get("result", {}).get("action") == action]
+    if results and not out.exists():
+        out.write_text(json.dumps(max(results, key=lambda result: len(result["done"]))))
+    command = [sys.executable, "bench/peers.py", action, "--device", device, "--rounds", ROUNDS, "--limit", ANSWER_SECONDS]
+    return report.step(name, [*command, "--out", out, *(["--workloads", wanted] if wanted else [])], SECONDS, result=out)
 
 
-PYTEST = [sys.executable, "-m", "pytest", "-q"]
-PARTS = {"build": build, "test": test, **{tool: sanitize(tool) for tool in TOOLS}, "ops": bench("ops"), "step": bench("step"),
-         "peers": peers}  # fmt: skip
+def headline(report: Report, options) -> bool:
+    return compared(report, options.device, "headline", "train", HEADLINE)
 
 
-def run(name: str, options) -> bool:
-    """One part, after the build that it needs, once for all parts; its report is of the day, the device and the part."""
-    name_of_file = f"{time.strftime('%Y-%m-%d')}_{options.device}_{name}.json"
-    report = Report(
-        options.out / name_of_file, RESULTS / name_of_file, sources=sources(),
-        command=f"python bench/gpu.py {name}", commit=asked("git", "rev-parse", "--short", "HEAD"),
-        gpu=asked("nvidia-smi", "--query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem", "--format=csv,noheader"),
-        nvcc=asked("nvcc", "--version")[-120:],
-    )  # fmt: skip
-    report.deadline, report.case = min(report.deadline, options.deadline), options.case
-    options.built = options.built or build(report, options.device)
-    return report.finish(options.built and (name == "build" or PARTS[name](report, options.device)))
+def peers(report: Report, options) -> bool:
+    """Training steps, then ops."""
+    nets = not options.case or options.case.startswith("W")
+    wanted = {"train": nets, "ops": not options.case or not nets}
+    return all(
+        [
+            compared(report, options.device, f"{action} {options.case}".strip(), action, options.case)
+            for action in wanted
+            if wanted[action]
+        ]
+    )
+
+
+# Part, and what its results depend on beside the extension.
+PARTS = {
+    "build": (build, "tests"), "test": (test, "tests"), "launches": (sanitize(TOOLS[:2], ("launches",)), "tests"),
+    "headline": (headline, "bench"), "ops": (bench("ops"), "bench"), "step": (bench("step"), "bench"),
+    "peers": (peers, "bench"), **{tool: (sanitize([tool]), "tests") for tool in TOOLS},
+}  # fmt: skip
+# Seconds of parts before the headline, of all calls together; what they leave is done behind it.
+SHARES = {"test": 420, "launches": 300}
+ALL = [*((part, SHARES.get(part, SECONDS)) for part in ("test", "launches", "headline")),
+       *((part, float("inf")) for part in ("headline", "ops", "step", "test", "launches", "peers", *TOOLS))]  # fmt: skip
+
+
+def run(report: Report, name: str, options, seconds: float = float("inf")) -> bool:
+    """One part; its report is there while it runs."""
+    part, about = PARTS[name]
+    report.begin(name, about, seconds)
+    return part(report, options) if report.left > LEAST_SECONDS else report.wait()
 
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["all", *PARTS])
-    parser.add_argument("--budget", type=float, default=3600, metavar="SECONDS", help="of all parts together (default 3600)")
-    parser.add_argument("--case", default="", metavar="NAME", help="only cases, nets and ops whose names begin like this")
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help=f"of this call (default {BUDGET})")
+    parser.add_argument(
+        "--case", default="", metavar="NAME", help="only files, cases, nets and ops whose names begin like this"
+    )
     parser.add_argument("--device", default="cuda", choices=["cuda", "emulated"])
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the reports")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
+    parser.add_argument("--commit", default="", help="that runs, where git cannot tell")
+    parser.add_argument("--again", action="store_true", help="also what has failed or was stopped")
     options = parser.parse_args(argv)
-    options.deadline, options.built = time.monotonic() + options.budget, False
-    options.out.mkdir(parents=True, exist_ok=True)
-    passed = True
-    for name in PARTS if options.part == "all" else [options.part]:
-        if time.monotonic() < options.deadline:
-            passed = run(name, options) and passed
-        else:
-            print(f"{name}: not begun, the budget is spent; the same command goes on from here", flush=True)
-            passed = False
+    report = Report(
+        options.out, options.device, options.budget, options.again,
+        commit=options.commit or (asked("git", "describe", "--always", "--dirty") if shutil.which("git") else ""),
+        gpu=asked("nvidia-smi", "--query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem", "--format=csv,noheader"),
+        nvcc=asked("nvcc", "--version")[-120:],
+    )  # fmt: skip
+    passed = run(report, "build", options)
+    if passed and options.part != "build":
+        parts = ALL if options.part == "all" else [(options.part, float("inf"))]
+        passed = all({name: run(report, name, options, seconds) for name, seconds in parts}.values())
+    state = "passed" if passed else "to be gone on with" if report.waiting else "failed"
+    print(f"{options.part}: {state}; {report.paths[-1]}", flush=True)
     return 0 if passed else 1
 
 

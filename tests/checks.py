@@ -2,6 +2,7 @@
 """How the tests compare: one error model for tolerances, ULPs, finite differences, and sizes around every tile."""
 
 import math
+import os
 
 import numpy as np
 
@@ -23,6 +24,11 @@ UNRESOLVED_SHARE = 0.1
 def rng(seed):
     """A NumPy generator."""
     return np.random.default_rng(seed)
+
+
+def small(device):
+    """Are shapes to be small: in the emulator, or under a sanitizer, whose users set DLCORE_TESTS_SMALL?"""
+    return device == "emulated" or bool(os.environ.get("DLCORE_TESTS_SMALL"))
 
 
 def sizes(limit):

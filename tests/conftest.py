@@ -17,10 +17,20 @@ DEVICES = ["emulated"] * _core.emulator_built() + ["cuda"] * _core.cuda_info()["
 
 
 def pytest_collection_modifyitems(config, items):
-    """Devices compute in float32 only."""
+    """Devices compute in float32 only. What needs the emulator or a GPU is marked `emulated` or `cuda`, and skipped without."""
     left_out = [i for i in items if hasattr(i, "callspec") and _is_left_out(**i.callspec.params)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [i for i in items if i not in set(left_out)]
+    absent = {"emulated": "built without the emulator", "cuda": _core.cuda_info()["reason"]}
+    for item in items:
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        needed = {value.partition(" ")[0] for value in params if isinstance(value, str)}
+        needed |= {"emulated"} if "emulator" in item.fixturenames else set()
+        for device in needed & absent.keys():
+            item.add_marker(device)
+        for mark in [*item.iter_markers("emulated"), *item.iter_markers("cuda")]:
+            if mark.name not in DEVICES:
+                item.add_marker(pytest.mark.skip(absent[mark.name]))
 
 
 def _is_left_out(isa="", real="", **_):
@@ -89,7 +99,7 @@ def unit(request):
     return backend_with_unit(request.param)
 
 
-@pytest.fixture(params=TENSOR_CORES or [pytest.param("", marks=pytest.mark.skip("no tensor cores here"))])
+@pytest.fixture(params=TENSOR_CORES or ["emulated mma"])
 def tensor_cores(request):
     """A backend of a device whose products of terms are made by kernels of a name."""
     return backend_with_unit(request.param)
@@ -100,7 +110,7 @@ def device(request):
     return request.param
 
 
-@pytest.fixture(params=DEVICES or [pytest.param("", marks=pytest.mark.skip("built without CUDA and without the emulator"))])
+@pytest.fixture(params=DEVICES or ["emulated"])
 def other_device(request):
     """A device that is not the CPU."""
     return request.param
@@ -117,8 +127,6 @@ def second_device(other_device):
 @pytest.fixture
 def emulator():
     """The hooks of the emulator, set back at the end."""
-    if not _core.emulator_built():
-        pytest.skip("built without the emulator")
     yield _core
     for what, value in (("limit", 2**40), ("device", 0), ("allocations", -1), ("launches", -1), ("library", 1)):
         _core.emulator_set(what, value)

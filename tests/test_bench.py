@@ -409,9 +409,8 @@ def test_bench_of_a_device_leaves_numpy_out(other_device, monkeypatch, capsys):
     assert {"gpu", "gpu_after"} <= set(values["machine"])
 
 
+@pytest.mark.cuda
 def test_limits_of_a_gpu_are_measured():
-    if not _core.cuda_info()["available"]:
-        pytest.skip(_core.cuda_info()["reason"])
     found = gpu.measure()
     assert 1e12 < found.flops < 1e15
     assert all(1e11 < rate < 1e14 for _, rate in found.read)

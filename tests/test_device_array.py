@@ -18,6 +18,9 @@ from dlcore.train import inputs
 COLUMNS, CLASSES = 20, 5
 
 
+TYPES = {"cuda": 2, "emulated": 12}  # of devices in DLPack
+
+
 def core(device="emulated"):
     return backends.get("float32", device)
 
@@ -54,7 +57,7 @@ class Packed(OnDevice):
 
     def __dlpack_device__(self):
         kind, _, number = self.device.partition(":")
-        return ({"cuda": 2, "emulated": 12}[kind], int(number or 0))
+        return (TYPES[kind], int(number or 0))
 
     def __dlpack__(self, *, stream, max_version):
         self.stream = stream
@@ -131,16 +134,16 @@ def test_training_from_the_device_has_the_bits_of_training_from_the_host(other_d
     assert found[0][1:] == found[1][1:]
 
 
-def test_regression_comes_back_in_the_units_of_the_target(emulator):
+def test_regression_comes_back_in_the_units_of_the_target(other_device):
     from dlcore.data.preprocess import TargetScaler
 
     x, _ = data()
     y = (3 + 100 * x[:, :2]).astype(np.float32)
-    net = dl.Net([dl.Linear(COLUMNS, 2)], seed=3, device="emulated")
+    net = dl.Net([dl.Linear(COLUMNS, 2)], seed=3, device=other_device)
     net.target_scaler = TargetScaler().fit(y)
-    net.fit(Interface(x), Interface(y), epochs=2, verbose=0)
-    assert_close(np.asarray(net.predict(Interface(x))), net.predict(x).astype(np.float64), depth=COLUMNS)
-    assert net.evaluate(Packed(x), Packed(y)) == net.evaluate(x, y)
+    net.fit(Interface(x, other_device), Interface(y, other_device), epochs=2, verbose=0)
+    assert_close(np.asarray(net.predict(Interface(x, other_device))), net.predict(x).astype(np.float64), depth=COLUMNS)
+    assert net.evaluate(Packed(x, other_device), Packed(y, other_device)) == net.evaluate(x, y)
 
 
 @pytest.mark.parametrize("view", [np.s_[::2], np.s_[:, ::2], np.s_[5:80, 3:13], np.s_[:1], np.s_[:, :1]])
@@ -163,19 +166,19 @@ def test_vectors_and_images_are_rows_of_columns(emulator):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nonfinite_numbers_are_refused_on_the_device(emulator, bad):
+def test_nonfinite_numbers_are_refused_on_the_device(other_device, bad):
     x, y = data()
     x[140, 17] = bad
-    net = make()
+    net, packed = make(other_device), lambda a: Packed(a, other_device)
     with pytest.raises(ValueError, match=r"predict: x: expected finite numbers, got 1 NaN or Inf, the first at \(140, 17\)"):
-        net.predict(Interface(x))
+        net.predict(Interface(x, other_device))
     with pytest.raises(ValueError, match=r"fit: x: expected finite numbers"):
-        net.fit(Packed(x), y)
-    assert not np.isfinite(np.asarray(net.predict(Interface(x), allow_nonfinite=True))).all()
+        net.fit(packed(x), y)
+    assert not np.isfinite(np.asarray(net.predict(packed(x), allow_nonfinite=True))).all()
     with pytest.raises(ValueError, match=r"expected numbers that float32 holds, got larger ones"):
-        net.predict(Interface(np.full((1, COLUMNS), 1e300)))
+        net.predict(packed(np.full((1, COLUMNS), 1e300)))
     with pytest.raises(ValueError, match=r"expected labels in \[0, 5\), got labels from 0 to 7"):
-        net.fit(Packed(data()[0]), Packed(np.where(np.arange(150) == 9, 7, y)))
+        net.fit(packed(data()[0]), packed(np.where(np.arange(150) == 9, 7, y)))
 
 
 # ---------------------------------------------------------------------------------------------------- streams
@@ -189,10 +192,10 @@ def test_reads_wait_for_the_stream_of_an_array(emulator):
         np.testing.assert_array_equal(np.asarray(net.predict(given)), expected)
 
 
-def test_dlpack_is_told_the_stream_that_reads(emulator):
-    given = Packed(data()[0])
-    make().predict(given)
-    assert given.stream == core().stream > 2
+def test_dlpack_is_told_the_stream_that_reads(other_device):
+    given = Packed(data()[0], other_device)
+    make(other_device).predict(given)
+    assert given.stream == core(other_device).stream > 2
 
 
 @pytest.mark.parametrize(("stream", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), ("1", TypeError)])
@@ -275,10 +278,10 @@ new_capsule.restype, new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, 
 class Crafted(OnDevice):
     """A capsule with any fields at all; counts how often it is given back."""
 
-    def __init__(self, array, versioned=True, name=None, deleter=True, major=1, **fields):
-        super().__init__(array)
+    def __init__(self, array, versioned=True, name=None, deleter=True, major=1, on="emulated", **fields):
+        super().__init__(array, on)
         numbers = lambda values: None if values is None else (ctypes.c_int64 * len(values))(*values)  # noqa: E731
-        plain = {"data": self.arena.address, "device": 12, "ndim": 2, "code": 2, "bits": 32, "lanes": 1}
+        plain = {"data": self.arena.address, "device": TYPES[on], "ndim": 2, "code": 2, "bits": 32, "lanes": 1}
         fields = {**plain, "shape": self.shape, "strides": None, **fields}
         self.kept = [numbers(fields.pop(name)) for name in ("shape", "strides")]
         self.deleted, self.major = 0, major
@@ -296,25 +299,23 @@ class Crafted(OnDevice):
         self.deleted += 1
 
     def __dlpack_device__(self):
-        return (12, 0)
+        return (TYPES[self.device], 0)
 
     def __dlpack__(self, *, stream, max_version):
         return new_capsule(ctypes.addressof(self.capsule), self.name, None)
 
 
 @pytest.mark.parametrize("versioned", [False, True])
-def test_capsules_are_given_back_once(emulator, versioned):
-    x, _ = data()
-    for given in (
-        Crafted(x, versioned),
-        Crafted(x, versioned, strides=(20, 1)),
-        Crafted(x, versioned, shape=(75, 20), offset=80),
-    ):
-        got = np.asarray(make().predict(given))
-        np.testing.assert_array_equal(got, make().predict(x if len(got) == 150 else x[1:76]))
+def test_capsules_are_given_back_once(other_device, versioned):
+    (x, _), net = data(), make(other_device)
+    for fields in ({}, {"strides": (20, 1)}, {"shape": (75, 20), "offset": 80}):
+        given = Crafted(x, versioned, on=other_device, **fields)
+        got = np.asarray(net.predict(given))
+        np.testing.assert_array_equal(got, net.predict(x if len(got) == 150 else x[1:76]))
         gc.collect()
         assert given.deleted == 1
-    np.testing.assert_array_equal(np.asarray(make().predict(Crafted(x, versioned, deleter=False))), make().predict(x))
+    given = Crafted(x, versioned, on=other_device, deleter=False)
+    np.testing.assert_array_equal(np.asarray(net.predict(given)), net.predict(x))
 
 
 BAD_CAPSULES = [
@@ -358,66 +359,81 @@ def test_objects_that_are_no_capsules_are_refused(emulator):
 
 # ------------------------------------------------------------------------------------------------------ given
 def exported(y, versioned):
-    """The memory of an array, said to be the host's: the emulator's is."""
-    return y.arena.dlpack(y.shape, (2, 32), (1, 0), versioned)
+    """The memory of an array; the emulator's is said to be the host's, which it is."""
+    return y.arena.dlpack(y.shape, (2, 32), (1, 0) if y.device == "emulated" else y.__dlpack_device__(), versioned)
+
+
+@pytest.fixture
+def tensor_of(other_device):
+    """What makes PyTorch's tensor of a capsule."""
+    torch = pytest.importorskip("torch")
+    if other_device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch has no GPU here")
+    torch.from_dlpack(exported(DeviceArray.empty(core(other_device), (1, 1), "float32"), True))  # what torch keeps for itself
+    return torch.from_dlpack
+
+
+def room(device):
+    """Bytes that are free."""
+    gc.collect()
+    return core(device).room
 
 
 @pytest.mark.parametrize("versioned", [False, True])
 @pytest.mark.parametrize("order", list(permutations(["net", "array", "tensor"])), ids="-".join)
-def test_net_array_and_tensor_die_in_any_order(emulator, order, versioned):
-    torch = pytest.importorskip("torch")
+def test_net_array_and_tensor_die_in_any_order(other_device, tensor_of, order, versioned):
     x, _ = data()
-    want = make().predict(x)
-    gc.collect()
-    before = emulator.emulator_count("used")
-    given = Packed(x)
-    alive = {"net": make()}
+    want = make(other_device).predict(x)
+    before = room(other_device)
+    given = Packed(x, other_device)
+    alive = {"net": make(other_device)}
     alive["array"] = alive["net"].predict(given)
-    alive["tensor"] = torch.from_dlpack(exported(alive["array"], versioned))
+    alive["tensor"] = tensor_of(exported(alive["array"], versioned))
     assert alive["tensor"].data_ptr() == alive["array"].arena.address
     del given
     for name in order:
         del alive[name]
         gc.collect()
-        for left in (alive.get("array"), alive.get("tensor")):
-            if left is not None:
-                np.testing.assert_array_equal(np.asarray(left), want)
+        if "array" in alive:
+            np.testing.assert_array_equal(np.asarray(alive["array"]), want)
         if "tensor" in alive:
-            assert emulator.emulator_count("used") > before
-    assert emulator.emulator_count("used") == before
+            np.testing.assert_array_equal(alive["tensor"].cpu(), want)
+        if "tensor" in alive and other_device == "emulated":  # a GPU gives memory by the MB
+            assert room(other_device) < before
+    assert room(other_device) == before
 
 
-def test_capsules_that_nobody_takes_free_the_memory(emulator):
-    y = make().predict(Packed(data()[0]))
-    gc.collect()
-    before = emulator.emulator_count("used")
+def test_capsules_that_nobody_takes_free_the_memory(other_device):
+    before = room(other_device)
+    y = DeviceArray.empty(core(other_device), (1 << 20, 8), "float32")
+    assert room(other_device) <= before - y.nbytes
     for versioned in (False, True):
         kept = [exported(y[:3], versioned) for _ in range(10)]
         del kept
     del y
-    gc.collect()
-    assert emulator.emulator_count("used") < before
+    assert room(other_device) == before
 
 
-def test_deleters_are_called_from_any_thread(emulator):
+def test_deleters_are_called_from_any_thread(other_device, tensor_of):
     import threading
 
-    torch = pytest.importorskip("torch")
-    y = make().predict(Packed(data()[0]))
-    tensors = [torch.from_dlpack(exported(y, True)) for _ in range(4)]
+    net = make(other_device)
+    y = net.predict(Packed(data()[0], other_device))
+    tensors = [tensor_of(exported(y, True)) for _ in range(4)]
     workers = [threading.Thread(target=tensors.pop) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    np.testing.assert_array_equal(np.asarray(y), make().predict(data()[0]))
+    np.testing.assert_array_equal(np.asarray(y), net.predict(data()[0]))
 
 
-def test_outputs_speak_every_protocol(emulator):
+def test_outputs_speak_every_protocol(other_device):
     x, _ = data()
-    want, y = make().predict(x), make().predict(Interface(x))
-    assert y.__dlpack_device__() == (12, 0)
-    assert repr(y) == "DeviceArray(float32 (150, 5) on emulated)"
+    want, y = make(other_device).predict(x), make(other_device).predict(Interface(x, other_device))
+    device = (TYPES[other_device], 0)
+    assert y.__dlpack_device__() == device
+    assert repr(y) == f"DeviceArray(float32 (150, 5) on {other_device})"
     np.testing.assert_array_equal(np.from_dlpack(y, device="cpu"), want)
     np.testing.assert_array_equal(np.asarray(y, np.float64), want.astype(np.float64))
     interface = y.__cuda_array_interface__
@@ -428,8 +444,8 @@ def test_outputs_speak_every_protocol(emulator):
     assert ["dltensor_versioned" in name for name in names.values()] == [False, False, True, True]
     copied = _core.Taken(y.__dlpack__(copy=True, stream=-1))
     assert copied.address != _core.Taken(y.__dlpack__()).address == y.arena.address
-    assert (copied.device, copied.type, copied.shape, copied.strides) == ((12, 0), (2, 32), (150, 5), (5, 1))
-    for refused in ({"dl_device": (2, 0)}, {"dl_device": (1, 0), "copy": False}):
+    assert (copied.device, copied.type, copied.shape, copied.strides) == (device, (2, 32), (150, 5), (5, 1))
+    for refused in ({"dl_device": (7, 0)}, {"dl_device": (1, 0), "copy": False}):
         with pytest.raises(BufferError, match="DeviceArray: expected"):
             y.__dlpack__(**refused)
     with pytest.raises(ValueError, match="copy=False"):
@@ -438,10 +454,11 @@ def test_outputs_speak_every_protocol(emulator):
         y[0]
 
 
-def test_outputs_are_inputs_again(emulator):
+def test_outputs_are_inputs_again(other_device):
     x, _ = data()
-    first, second = make(), dl.Net([dl.Linear(CLASSES, 2)], seed=1, device="emulated")
-    np.testing.assert_array_equal(np.asarray(second.predict(first.predict(Interface(x)))), second.predict(first.predict(x)))
+    first, second = make(other_device), dl.Net([dl.Linear(CLASSES, 2)], seed=1, device=other_device)
+    got = np.asarray(second.predict(first.predict(Interface(x, other_device))))
+    np.testing.assert_array_equal(got, second.predict(first.predict(x)))
 
 
 # ------------------------------------------------------------------------------------- other libraries' host arrays

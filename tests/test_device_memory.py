@@ -9,6 +9,7 @@ import pytest
 
 import dlcore as dl
 from checks import rng
+from dlcore import backend as backends
 from dlcore.train import feed
 
 COLUMNS, CLASSES = 20, 5
@@ -163,6 +164,36 @@ def test_smaller_batch_works_while_the_error_is_handled(free):
         raise AssertionError("expected too little memory")
 
 
+STEPS = {"emulated": 30, "cuda": 10_000}
+
+
+def test_training_leaves_no_memory_behind(other_device):
+    """Nets that train and go, and one that stays, through every door: as much is free as after the first few steps."""
+    (x, y), core = data(96), backends.get("float32", other_device)
+
+    def free():
+        gc.collect()
+        return core.room
+
+    def steps(net, count):
+        step = net.compile(dl.SoftmaxCrossEntropy(), dl.Adam(0.01), 32)
+        for i in range(count):
+            step(x[i % 64 :][:32], y[i % 64 :][:32])
+        net.fit(x, y, epochs=1 + count // 3, batch_size=32, verbose=0)
+        net.predict(x), net.evaluate(x, y)
+
+    steps(make(other_device), 3)
+    before, kept = free(), make(other_device)
+    steps(kept, 3)
+    with_net, count = free(), STEPS[other_device]
+    steps(kept, count)
+    assert free() == with_net
+    del kept
+    for _ in range(3 + count // 100):
+        steps(make(other_device), 1)
+    assert free() == before
+
+
 # ------------------------------------------------------------------------------------------------- streaming
 @pytest.fixture
 def streams(monkeypatch):
@@ -193,15 +224,15 @@ CASES = {
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_streamed_fit_has_the_bits_of_a_resident_one(emulator, monkeypatch, streams, case, threads):
+def test_streamed_fit_has_the_bits_of_a_resident_one(other_device, monkeypatch, streams, case, threads):
     rows, size, options = CASES[case]
     x, y = data(rows, "uint8")
     found = []
     for share in (0.5, 0.0):
         monkeypatch.setattr(feed, "RESIDENT_SHARE", share)
-        net = make(threads=threads)
+        net = make(other_device, threads)
         if size == 1:
-            net = dl.Net([dl.Linear(COLUMNS, CLASSES)], seed=3, device="emulated", threads=threads)
+            net = dl.Net([dl.Linear(COLUMNS, CLASSES)], seed=3, device=other_device, threads=threads)
         net.normalize_inputs(np.full(COLUMNS, 1 / 128), np.full(COLUMNS, -1.0))
         history = net.fit(x, y, **{"epochs": 1, "batch_size": size, "verbose": 0, "optimizer": dl.Adam(0.01), **options})
         times = ("seconds", "samples_per_second")

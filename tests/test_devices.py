@@ -209,22 +209,24 @@ def test_memory_lies_on_its_device_and_the_current_one_stays(emulator):
 
 # ----------------------------------------------------------------------------------- how the device is worked
 @pytest.mark.parametrize(("accumulate", "replays"), [(1, 5), (2, 7)])
-def test_step_is_captured_once_and_an_epoch_is_a_call_for_each_batch_size(emulator, monkeypatch, accumulate, replays):
-    crossings, counts = [], ("captures", "launches", "replays")
+def test_step_is_captured_once_and_an_epoch_is_a_call_for_each_batch_size(other_device, monkeypatch, accumulate, replays):
+    """What the emulator counts is not known of a GPU."""
+    crossings, counts = [], ("captures", "launches", "replays") if other_device == "emulated" else ()
     run = Bound.run
     monkeypatch.setattr(Bound, "run", lambda self, *args: (crossings.append(self), run(self, *args))[1])
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
-    (x, y), net, seen = data(5), dl.Net(layers("batch_norm"), seed=3, device="emulated"), []
+    (x, y), net, seen = data(5), dl.Net(layers("batch_norm"), seed=3, device=other_device), []
 
     def look(net, row):
-        seen.append({"crossings": len(crossings), **{what: emulator.emulator_count(what) for what in counts}})
+        seen.append({"crossings": len(crossings), **{what: _core.emulator_count(what) for what in counts}})
 
     net.fit(x, y, epochs=4, batch_size=32, accumulate=accumulate, callbacks=[look], verbose=0)  # 4 of 32, one of 22
     for before, after in pairwise(seen):
-        assert after["captures"] == before["captures"]
-        assert after["launches"] == before["launches"]  # only graphs are
         assert after["crossings"] - before["crossings"] == 2
-        assert after["replays"] - before["replays"] == replays
+        if counts:
+            assert after["captures"] == before["captures"]
+            assert after["launches"] == before["launches"]  # only graphs are
+            assert after["replays"] - before["replays"] == replays
 
 
 def test_learning_digits_is_the_same_on_every_device(other_device):

@@ -2,22 +2,17 @@
 """The emulator finds what it is for: barriers that are missing or not reached by all, races, and indices outside."""
 
 import math
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cases import cuda_kernels, make_case
 from checks import rng
 from dlcore import _core
-from instructions import ByName, activation, assert_same_bits, backend, pointwise, run_kernel, stage
-from test_float16 import product_of_halves
-from test_terms import product
+from instructions import activation, assert_same_bits, backend, pointwise, stage
 
-pytestmark = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+pytestmark = pytest.mark.emulated
 
 SCHEDULES = range(6)
 
@@ -108,43 +103,6 @@ def test_index_outside_is_found_by_the_sanitizer(fault):
     result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
     assert result.returncode != 0
     assert "AddressSanitizer: heap-buffer-overflow" in result.stderr or "index 64 out of bounds" in result.stderr
-
-
-ONLY_ON_A_GPU: set[str] = set()  # kernels that the emulator does not know
-FAULTS = re.findall(r"__global__ void (\w+)", (Path(__file__).parents[1] / "csrc/cuda/emulator/faults.cu").read_text())
-
-
-def launch_everything(core):
-    for name in _core.KERNELS:
-        for rows, cols in ((5, 7), (130, 67)):
-            make_case(core, name, rows, cols).run(core)
-    x = np.ones((130, 67), np.float32)
-    pointwise(core, x, [stage("sum", out=np.empty((1, 67), np.float32))])
-    for m, n, k in ((65, 66, 600), (1030, 1050, 3)):  # a depth that is split, and blocks of four tiles
-        for role, shapes in enumerate((((m, k), (k, n)), ((m, k), (n, k)), ((k, m), (k, n)))):
-            a, b = (np.ones(shape, np.float32) for shape in shapes)
-            chain = [stage("store", out=np.empty((m, n), np.float32))]
-            run_kernel(core, "product", [a, b], m, n, chain, [role], threads=(1,))
-    sizes = {"mma": ((64, 64), (1030, 1030), (130, 4100), (1030, 2100)), "wgmma": ((64, 64), (1030, 1030), (1900, 2035))}
-    for gemm, tiles in sizes.items():
-        for terms in (1, 3, 6):  # every tile of a tensor core
-            for m, n in tiles[: 2 if terms > 1 else 4]:
-                for role, (a, b) in zip(_core.ROLES, (((m, 3), (3, n)), ((m, 3), (n, 3)), ((3, m), (3, n))), strict=True):
-                    product(ByName(core, gemm), np.ones(a, np.float32), np.ones(b, np.float32), terms, role)
-                    if terms == 1 and gemm == "mma":
-                        product_of_halves(core, np.ones(a, np.float32), np.ones(b, np.float32), role)
-
-
-def test_every_kernel_runs_in_the_emulator():
-    listed = subprocess.run(["nm", "-D", "--defined-only", _core.__file__], capture_output=True, text=True, check=True).stdout
-    symbols = {name for name in re.findall(r"\S+$", listed, re.MULTILINE) if "emulated_f32" in name}
-    instances = {name: {s for s in symbols if f"emulated_f32{len(name)}{name}" in s}
-                 for name in (*FAULTS, *(kernel for kernel, _ in cuda_kernels()))}  # fmt: skip
-    assert {name for name, found in instances.items() if not found} == ONLY_ON_A_GPU
-    assert symbols == set().union(*instances.values())
-    launch_everything(backend("emulated", "float32"))
-    launched = set(_core.emulated_launches())
-    assert not [s for name, found in instances.items() for s in found - launched if name not in FAULTS]
 
 
 def test_unknown_fault_is_refused():

@@ -312,3 +312,15 @@ def test_vector_instructions_stand_in_their_instruction_sets_functions():
                 wrong.add(function)
     assert not wrong
     assert seen > 1000
+
+
+def test_what_needs_the_emulator_is_marked_so(request):
+    """`-m emulated` selects all that a build without the emulator skips: only conftest.py asks, and by the marker."""
+    words = re.compile("emulator" + "_built|skip.*without the " + "emulator")
+    assert [p.name for p in sorted(Path(__file__).parent.glob("*.py")) if words.search(p.read_text())] == ["conftest.py"]
+    for item in request.session.items:
+        reasons = {
+            str(mark.kwargs.get("reason", mark.args[-1:])) for name in ("skip", "skipif") for mark in item.iter_markers(name)
+        }
+        if any("emulator" in reason for reason in reasons) or "emulator" in item.fixturenames:
+            assert item.get_closest_marker("emulated"), item.nodeid

@@ -13,8 +13,6 @@ from test_terms import NORM, error, in_parts, operands, product
 
 TERMS = dict(zip(_core.PRECISIONS, (6, 3, 1), strict=True))
 
-emulated = pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
-
 
 GEMMS = ("mma", "wgmma")
 
@@ -32,7 +30,7 @@ def gemm(request, other_device):
 
 
 # ----------------------------------------------------------------------------------------------- shared memory
-@emulated
+@pytest.mark.emulated
 @pytest.mark.parametrize("across", [4, 8, 16, 32])
 def test_swizzle_has_no_bank_conflicts(across):
     rows = 128
@@ -44,7 +42,7 @@ def test_swizzle_has_no_bank_conflicts(across):
         assert (np.sort(together % 8, axis=1) == np.arange(8)).all()
 
 
-@emulated
+@pytest.mark.emulated
 def test_descriptor_has_the_fields_of_the_manual():
     """Addresses and strides in units of 16 bytes: bits 0 to 13, 16 to 29, 32 to 45; 1 at bit 62 for rows of 128 bytes."""
     for address, leading in ((0, 16), (1024 + 32, 16), (227 * 1024 - 2048, 8192)):
@@ -78,14 +76,14 @@ WGMMA_CUTS = {
 }
 
 
-@emulated
+@pytest.mark.emulated
 @pytest.mark.parametrize(("gemm_name", "cuts"), [("mma", CUTS), ("wgmma", WGMMA_CUTS)])
 def test_cut_is_chosen_by_shape(gemm_name, cuts):
     found = {shape: _core.emulate_cut([*shape, _core.GEMMS.index(gemm_name)]) for shape in cuts}
     assert {shape: (rows, cols, splits) for shape, (rows, cols, _, _, splits, _) in found.items()} == cuts
 
 
-@emulated
+@pytest.mark.emulated
 @pytest.mark.parametrize("by", [_core.GEMMS.index(name) for name in GEMMS])
 @pytest.mark.parametrize("terms", TERMS.values())
 def test_blocks_cover_every_tile_and_depth_once(terms, by):
@@ -98,7 +96,7 @@ def test_blocks_cover_every_tile_and_depth_once(terms, by):
         assert splits == 1 or depth % 32 == 0
 
 
-@emulated
+@pytest.mark.emulated
 def test_blocks_beside_each_other_share_operands():
     """Eight tiles down, then the next column: 128 blocks at once read 8 rows and 16 columns of tiles."""
     places = [_core.emulate_place([4096, 4096, 64, 6], block) for block in range(128)]
@@ -224,7 +222,7 @@ def test_kernels_of_other_devices_are_refused_by_name(other_device):
     assert net.device == other_device
 
 
-@emulated
+@pytest.mark.emulated
 def test_gpus_before_tensor_cores_of_bf16_are_refused():
     instruction = multiplication()
     core = _core.Backend("emulated")
@@ -240,7 +238,7 @@ def test_gpus_before_tensor_cores_of_bf16_are_refused():
         _core.emulate_capability(90)
 
 
-@emulated
+@pytest.mark.emulated
 @pytest.mark.parametrize("capability", [80, 100, 120])
 def test_gpus_without_products_of_warpgroups_are_refused(capability):
     core = ByName(_core.Backend("emulated"), "wgmma")

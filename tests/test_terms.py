@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cases import counters
-from checks import assert_close, rng, shapes
+from checks import assert_close, rng, shapes, small
 from dlcore import _core
 from instructions import (
     Operand,
@@ -36,9 +36,9 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def fitting(backend, shapes):
-    """Those that the emulator, at 10 us an instruction of a tensor core, can do in a second."""
+    """Those that the emulator, at 10 us an instruction of a tensor core, or a sanitizer can do in a second."""
     blocks = lambda m, n, k: -(-m // 64) * -(-n // 64) * -(-k // 32)  # noqa: E731
-    return [shape for shape in shapes if backend.name != "emulated" or blocks(*shape) <= 24]
+    return [shape for shape in shapes if not small(backend.name) or blocks(*shape) <= 24]
 
 
 def in_parts(backend, x, terms):
@@ -241,7 +241,7 @@ DEPTHS = (64, 200, 512, 1000, 2048, 4096, 16384)
 
 def of_depths(backend, m, n):
     """Shapes of all depths, but of few rows and columns in the emulator."""
-    return [(m, n, k) if backend.name != "emulated" else (24, 40, k) for k in DEPTHS if backend.name != "emulated" or k <= 2048]
+    return [(24, 40, k) for k in DEPTHS if k <= 2048] if small(backend.name) else [(m, n, k) for k in DEPTHS]
 
 
 def torchs(a, b):
