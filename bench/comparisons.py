@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/isa.py compares: every kernel by itself and with chains, elementary functions, whole nets, products.
-
-The cases are those of the tests, which this folder's parent holds.
-"""
+"""What bench/isa.py compares, from the cases of tests/: kernels and their chains, elementary functions, nets, products."""
 
 from __future__ import annotations
 
@@ -223,10 +220,12 @@ def nets(core, same_products: bool) -> Iterator[Comparison]:
     for name, (*_, rows, rounds) in TRAINED.items():
         if same_products or rounds:
             yield Comparison(f"train {name}", of_training, (name,), 2 * STEPS * (rows + 200), rounds)
+    on_units = bool(core.unit) and same_products
     sizes = [(67, rows, False) for rows in (1, 5, 64, 500)] + [(67, 500, True), (730, 1, False), (730, 64, False)]
-    for precision in _core.PRECISIONS if core.unit and same_products else ("float32",):
+    sizes += [(730, 750, False)] * on_units  # enough rows for products of six terms
+    for precision in _core.PRECISIONS if on_units else ("float32",):
         for hidden, rows, blocks in sizes:
-            said = f"predict {rows} rows, {hidden} wide{', depth first' * blocks}{f', {precision}' * bool(core.unit)}"
+            said = f"predict {rows} rows, {hidden} wide{', depth first' * blocks}{f', {precision}' * on_units}"
             yield Comparison(said, of_prediction, (hidden, rows, precision, blocks), 3 * hidden, not same_products)
 
 

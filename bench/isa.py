@@ -54,6 +54,9 @@ def main(argv: list[str]) -> int:
             if comparison.name.startswith(tuple(options.only.split(","))):
                 rows.append(compared(comparison, core, other))
                 print(line(rows[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
+    if not rows:
+        print(f"isa.py: expected --only of names that comparisons begin with, got {options.only!r}", file=sys.stderr)
+        return 2
     bad, rounded = ([r["name"] for r in rows if r[key]] for key in ("wrong", "differ"))
     summary = f"{options.isa} beside {options.against}: {len(rows)} comparisons, {len(rounded)} differ, {len(bad)} wrong"
     print(summary, file=sys.stderr if options.json else sys.stdout)

@@ -68,7 +68,9 @@ def test_the_exit_status_says_whether_something_is_wrong(monkeypatch, capsys):
     assert "1 comparisons, 1 differ, 1 wrong" in capsys.readouterr().out
 
 
-def test_an_unknown_set_is_refused(capsys):
+def test_names_that_are_unknown_are_refused(capsys):
+    assert isa.main([SETS[0], "--only", "sofmax"]) == 2
+    assert "expected --only of names" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         isa.main(["avx1024"])
     assert stopped.value.code == 2 and "baseline" in capsys.readouterr().err
