@@ -9,7 +9,7 @@ import numpy as np
 
 from checks import rng
 from dlcore import _core
-from instructions import run_kernel
+from instructions import activation, run_kernel, stage
 
 
 @dataclass
@@ -145,6 +145,56 @@ CHAINED = (
 
 def make_case(backend, name, rows, cols, seed=0):
     return CASES[name](Arrays(backend, seed), rows, cols)
+
+
+def long_chain(backend, rows, cols, real):
+    """One of each kind of stage, and what it writes."""
+    y, z, stored = rng(20).normal(size=(3, rows, cols)).astype(real)
+    a, b, c, *sums = rng(21).normal(size=(7, 1, cols)).astype(real)
+    chain = [
+        stage("affine", a=a, b=b),
+        activation(backend, "gelu"),
+        stage("moments", out=sums[0], out2=sums[1]),
+        stage("dropout", random_op=1, numbers=[0.25], a=counters(draws=9, seed=2**40 + 1)),
+        stage("add", operand=y),
+        stage("store", out=stored),
+        activation(backend, "tanh", (), "activate_grad", operand=z, operand_scale=a, operand_shift=c),
+        stage("sum", out=sums[2]),
+        stage("add", operand=z),
+        stage("dot", operand=y, operand_scale=b, operand_shift=a, out=sums[3]),
+        stage("affine2", operand=z, a=a, b=b, c=c),
+        stage("scale", numbers=[0.3]),
+    ]
+    assert {s.kind for s in chain} | {"activate", "activate_grad"} == set(_core.STAGES)
+    return chain, [stored, *sums]
+
+
+# Chains whose first stages are done before the sums are stored, and what ends such a beginning: a second activation, an
+# operand that is scaled, a reduction.
+SHORT_CHAINS = (
+    "shift", "affine shift relu store", "scale shift add relu store", "relu_grad store sum", "affine affine affine relu",
+    "relu_grad shift affine add store moments", "relu shift store", "add add store", "scaled_add relu store",
+    "tanh_grad shift", "tanh_grad store sum", "relu_grad tanh_grad relu_grad store", "shift tanh store",
+    "store sum moments", "shift store relu store sum",
+)  # fmt: skip
+
+
+def made_stage(backend, name, given, out, real):
+    """A stage by a short name; ``given``: two (1, n) arrays and one (m, n); ``out``: receives its results."""
+    first, second, x = given
+    kind, _, gradient = name.partition("_")
+    if name in ("store", "sum", "moments"):
+        arrays = [np.empty(x.shape if name == "store" else first.shape, real) for _ in range(1 + (name == "moments"))]
+        out += arrays
+        return stage(name, **dict(zip(("out", "out2"), arrays, strict=False)))
+    if kind in ("relu", "tanh"):
+        return activation(
+            backend, kind, kind="activate_grad" if gradient else "activate", from_output=bool(gradient),
+            **({"operand": x} if gradient else {}),
+        )  # fmt: skip
+    if kind in ("add", "scaled"):
+        return stage("add", operand=x, **({"operand_scale": first} if gradient else {}))
+    return stage("affine", **{"shift": {"b": first}, "scale": {"a": first}, "affine": {"a": first, "b": second}}[name])
 
 
 def cuda_kernels():

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import oracle
-from cases import CHAINED, counters, make_case
+from cases import CHAINED, counters, long_chain, make_case
 from checks import assert_close, rng, shapes
-from dlcore import _core
 from instructions import Operand, activation, assert_same_bits, pointwise, run_kernel, stage
 from instructions import backend as backend_of
 
@@ -253,28 +252,6 @@ def test_reductions_carry_nan_and_only_in_its_column(backend, real):
 
 
 # ------------------------------------------------------------------------------------------------------ fusion
-def long_chain(backend, rows, cols, real):
-    """One of each kind of stage, and what it writes."""
-    y, z, stored = arrays(20, rows, cols, real, 3)
-    a, b, c, *sums = arrays(21, 1, cols, real, 7)
-    chain = [
-        stage("affine", a=a, b=b),
-        activation(backend, "gelu"),
-        stage("moments", out=sums[0], out2=sums[1]),
-        stage("dropout", random_op=1, numbers=[0.25], a=counters(draws=9, seed=2**40 + 1)),
-        stage("add", operand=y),
-        stage("store", out=stored),
-        activation(backend, "tanh", (), "activate_grad", operand=z, operand_scale=a, operand_shift=c),
-        stage("sum", out=sums[2]),
-        stage("add", operand=z),
-        stage("dot", operand=y, operand_scale=b, operand_shift=a, out=sums[3]),
-        stage("affine2", operand=z, a=a, b=b, c=c),
-        stage("scale", numbers=[0.3]),
-    ]
-    assert {s.kind for s in chain} | {"activate", "activate_grad"} == set(_core.STAGES)
-    return chain, [stored, *sums]
-
-
 def run_one_by_one(backend, x, chain):
     for s in chain:
         y = np.empty_like(x)

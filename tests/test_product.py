@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from cases import SHORT_CHAINS, made_stage
 from checks import assert_close, rng, shapes
 from dlcore import _core
 from instructions import Operand, activation, assert_same_bits, run_kernel, stage, strips_of
@@ -137,35 +138,7 @@ def test_layout_asks_for_strips_where_many_rows_read_them(backend):
         backend.layout("tt", 1, 1, 1)
 
 
-# Chains whose first stages are done before the sums are stored, and what ends such a beginning: a second activation, an
-# operand that is scaled, a reduction.
-CHAINS = (
-    "shift", "affine shift relu store", "scale shift add relu store", "relu_grad store sum", "affine affine affine relu",
-    "relu_grad shift affine add store moments", "relu shift store", "add add store", "scaled_add relu store",
-    "tanh_grad shift", "tanh_grad store sum", "relu_grad tanh_grad relu_grad store", "shift tanh store",
-    "store sum moments", "shift store relu store sum",
-)  # fmt: skip
-
-
-def made_stage(backend, name, given, out, real):
-    """A stage by a short name; ``given``: two (1, n) arrays and one (m, n); ``out``: receives its results."""
-    first, second, x = given
-    kind, _, gradient = name.partition("_")
-    if name in ("store", "sum", "moments"):
-        arrays = [np.empty(x.shape if name == "store" else first.shape, real) for _ in range(1 + (name == "moments"))]
-        out += arrays
-        return stage(name, **dict(zip(("out", "out2"), arrays, strict=False)))
-    if kind in ("relu", "tanh"):
-        return activation(
-            backend, kind, kind="activate_grad" if gradient else "activate", from_output=bool(gradient),
-            **({"operand": x} if gradient else {}),
-        )  # fmt: skip
-    if kind in ("add", "scaled"):
-        return stage("add", operand=x, **({"operand_scale": first} if gradient else {}))
-    return stage("affine", **{"shift": {"b": first}, "scale": {"a": first}, "affine": {"a": first, "b": second}}[name])
-
-
-@pytest.mark.parametrize("names", CHAINS)
+@pytest.mark.parametrize("names", SHORT_CHAINS)
 def test_product_and_its_chain_have_the_bits_of_one_after_the_other(backend, real, names):
     r = rng(10)
     shapes = ((6, 17, 5), (64, 96, 40), (130, 64, 300), (67, 200, 530), (5, 1000, 700), (64, 31, 5000))
