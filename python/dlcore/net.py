@@ -182,7 +182,8 @@ class Net(Predicting):
         Parameters
         ----------
         loss : Loss
-        optimizer : Optimizer
+        optimizer : Optimizer or None
+            That of the last fit or compile, or None, goes on with its state; another one starts anew.
         batch_size : int
             Rows of every call.
         updates_per_epoch : int
@@ -200,9 +201,10 @@ class Net(Predicting):
         True
         """
         self._check_loss(loss)
-        self.training = Training(self, loss, optimizer)
-        size = positive_int("compile: batch_size", batch_size)
-        return Step(self.training, size, updates_per_epoch, fuse, record)
+        training = self._training_of(loss, optimizer)
+        step = Step(training, loss, batch_size, updates_per_epoch, fuse, record)
+        self.training, training.loss = training, loss
+        return step
 
     @backends.releasing
     def fit(
@@ -223,7 +225,7 @@ class Net(Predicting):
         loss : Loss, optional
             Default: cross-entropy for integer targets and more than one output, else squared error.
         optimizer : Optimizer, optional
-            Default: that of the last fit with its state, at first `Adam()`.
+            Default: that of the last fit or compile with its state, at first `Adam()`; another one starts anew.
         epochs : int
         batch_size : int, optional
             Default min(128, rows).
@@ -257,7 +259,7 @@ class Net(Predicting):
             A device has too little memory for parameters, optimizer and a batch; nothing has changed then. Data that take
             more than half of what is free are streamed.
         """
-        epochs = positive_int("fit: epochs", epochs)
+        epochs, accumulate = positive_int("fit: epochs", epochs), positive_int("fit: accumulate", accumulate)
         one_of("fit: monitor", monitor, MONITORS)
         if time_limit is not None:
             finite_float("fit: time_limit", time_limit, minimum=0.0)
@@ -270,27 +272,25 @@ class Net(Predicting):
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
             raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
-        training = self._training_of(loss, optimizer, accumulate)
+        training = self._training_of(loss, optimizer)
         options = SimpleNamespace(
-            epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), monitor=monitor, restore_best=restore_best,
-            time_limit=time_limit,
+            epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), accumulate=accumulate, monitor=monitor,
+            restore_best=restore_best, time_limit=time_limit,
         )  # fmt: skip
         if monitor == "validation_loss" and held is None:
             options.monitor = "loss"
         progress = [Progress()] if verbose else []
-        loop = Loop(training, rows, held, options)  # takes all memory that it needs
-        self.training = training
+        loop = Loop(training, loss, rows, held, options)  # takes all memory that it needs
+        self.training, training.loss = training, loss
         return loop.run(as_callbacks(callbacks) + progress)
 
-    def _training_of(self, loss, optimizer, accumulate) -> Training:
+    def _training_of(self, loss, optimizer) -> Training:
+        """What goes on with its state, if the optimizer is the same and keeps as many numbers a weight, or a new one."""
         old = self.training
-        if old is not None and optimizer is None:
-            optimizer = old.optimizer
-        optimizer = optimizer or Adam()
-        same = old is not None and old.optimizer is optimizer and old.accumulate == accumulate
-        if same and old.loss.key() == loss.key():
+        optimizer = optimizer or (old.optimizer if old else Adam())
+        if old and old.optimizer is optimizer and old.states == self.backend.rules[optimizer.rule][1]:
             return old
-        return Training(self, loss, optimizer, accumulate)
+        return Training(self, loss, optimizer)
 
     def _default_loss(self, y) -> Loss:
         integers = inputs.viewed("fit: y", y, self.backend).dtype.kind in "iub"
@@ -366,7 +366,7 @@ class Net(Predicting):
         training = self.training if self.training and optimizer is None else Training(self, loss, optimizer or Adam())
         x = np.empty((size, self.in_features), self.dtype)
         y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)
-        return training.plan(Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
+        return training.plan(loss, Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
 
     def save(self, path) -> None:
         """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""

@@ -38,19 +38,19 @@ def batch_sizes(rows: int, batch_size: int, statistics: bool) -> list[tuple[int,
 class Loop:
     """One call of fit."""
 
-    def __init__(self, training: Training, rows: Rows, validation: Rows | None, options):
-        self.training, self.net, self.rows = training, training.net, rows
+    def __init__(self, training: Training, loss, rows: Rows, validation: Rows | None, options):
+        self.training, self.loss, self.net, self.rows = training, loss, training.net, rows
         self.options = options
         statistics = any(True for _ in statistics_layers(self.net.layer))
         self.sizes = batch_sizes(len(rows), options.batch_size, statistics)
-        self.updates_per_epoch = sum(-(-n // training.accumulate) for _, n in self.sizes)
+        self.updates_per_epoch = sum(-(-n // options.accumulate) for _, n in self.sizes)
         self.history = History()
         self.seconds_per_update = 0.0
         self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
         self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
-        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=training.accumulate)
+        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=options.accumulate)
         self.bound = {size: self._bind(self._plan(size), count) for size, count in self.sizes}
-        self.evaluation = None if validation is None else Evaluation(self.net, validation, training.loss)
+        self.evaluation = None if validation is None else Evaluation(self.net, validation, loss)
         self.best_score: float | None = None
         self.best_weights: np.ndarray | None = None
 
@@ -95,7 +95,7 @@ class Loop:
         row = {"epoch": epoch, "loss": loss / weight if weight else 0.0}
         if self.net.precision == "float16":
             row |= {"loss_scale": self.training.loss_scale, "skipped": self.skipped}
-        if self.training.loss.task == "classification":
+        if self.loss.task == "classification":
             row["accuracy"] = correct / rows
         seconds = time.monotonic() - start
         if self.evaluation is not None:
@@ -108,11 +108,13 @@ class Loop:
         return row
 
     def _plan(self, size: int):
-        return self.training.plan(self.feed.batch(size), table_rows=TABLE_ROWS, rows=self.options.batch_size)
+        options = {"rows": self.options.batch_size, "accumulate": self.options.accumulate > 1}
+        return self.training.plan(self.loss, self.feed.batch(size), table_rows=TABLE_ROWS, **options)
 
     def _bind(self, plan, batches: int) -> Bound:
         """A plan with its memory; the program: whole updates, then the gradients that are left of so many batches."""
-        net, k = self.net, self.training.accumulate
+        net, k = self.net, self.options.accumulate
+        self.training.gradients[:] = 0  # those of frozen parameters are part of the norm, and sums begin with them
         arenas = self.training.arenas(
             **self.feed.arenas, order=np.arange(len(self.rows)), scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
             results=self.results,
@@ -143,12 +145,12 @@ class Loop:
 
     def _chunk(self) -> int:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
-        k = self.training.accumulate
+        k = self.options.accumulate
         wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
         return max(1, min(TABLE_ROWS, int(wanted))) * k
 
     def _run(self, bound: Bound, arenas: dict, position: int, steps: int) -> np.ndarray:
-        training, net, k = self.training, self.net, self.training.accumulate
+        training, net, k = self.training, self.net, self.options.accumulate
         whole, rest = divmod(steps, k)
         updates = whole + (rest > 0)
         self.results[:updates] = 0

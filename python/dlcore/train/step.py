@@ -18,15 +18,15 @@ INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 
 
 
 class Training:
-    """Loss, optimizer, and everything that an update reads and writes beside the parameters."""
+    """The optimizer, and everything that an update reads and writes beside the parameters; ``loss`` is that of the last
+    fit or compile, ``states`` how many numbers a weight the optimizer keeps."""
 
-    def __init__(self, net, loss, optimizer, accumulate: int = 1):
+    def __init__(self, net, loss, optimizer):
         self.net, self.loss, self.optimizer = net, loss, optimizer
-        self.accumulate = positive_int("accumulate", accumulate)
         self.updates = self.draws = 0
         elements = net.store.trained_elements
-        rule_states = net.backend.rules[optimizer.rule][1]
-        names = ["gradients", *(f"optimizer{i + 1}" for i in range(rule_states))]
+        self.states = net.backend.rules[optimizer.rule][1]
+        names = ["gradients", *(f"optimizer{i + 1}" for i in range(self.states))]
         self._memories = {name: backends.Memory(net.backend, name, elements, net.dtype) for name in names}
         if terms := backends.terms(net.backend, net.precision, 1, 1, 1, net.gemm) * (net.backend.unit_layout == "parts"):
             self._memories["copies"] = backends.Memory(net.backend, "copies", elements * _core.PARTS[terms], "uint16")
@@ -54,7 +54,7 @@ class Training:
         """All that lives beside the parameters on the net's device."""
         return self._memories.values()
 
-    def spec(self, rows: int, table_rows: int = 1) -> UpdateSpec:
+    def spec(self, rows: int, table_rows: int = 1, accumulate: bool = False) -> UpdateSpec:
         """The update over the parameters that are not frozen, with tables for so many updates a call; ``rows``: of a batch."""
         o = self.optimizer
         scaled = self.net.precision == "float16"
@@ -63,20 +63,23 @@ class Training:
         )
         return UpdateSpec(
             o.rule, self.net.backend.rules[o.rule][1], self.net.store.trained_elements, segments, o.clip_norm or 0.0,
-            o.clip_value or 0.0, self.accumulate > 1, table_rows=table_rows,
+            o.clip_value or 0.0, accumulate, table_rows=table_rows,
             scaling=(float(rows), GROWTH_FACTOR, BACKOFF_FACTOR, float(GROWTH_INTERVAL)) if scaled else (),
         )  # fmt: skip
 
-    def plan(self, batch: Batch, fuse: bool = True, record: bool = True, table_rows: int = 1, rows: int | None = None):
+    def plan(
+        self, loss, batch: Batch, fuse: bool = True, record: bool = True, *, table_rows: int = 1, rows: int | None = None,
+        accumulate: bool = False,
+    ):  # fmt: skip
         """The training plan of a batch, made once; ``rows``: of whole batches, where this is a short one."""
-        net, spec = self.net, self.spec(rows or batch.rows, table_rows)
+        net, spec = self.net, self.spec(rows or batch.rows, table_rows, accumulate)
         backends.check_precision("training", net.backend, net.precision, net.gemm)
         frozen = tuple(p.frozen for p, _ in net.store.trained())
-        key = ("training", net.precision, net.gemm, batch, spec, self.loss.key(), frozen, fuse, record)
+        key = ("training", net.precision, net.gemm, batch, spec, loss.key(), frozen, fuse, record)
 
         def build():
             trained = {p for p, _ in net.store.trained() if not p.frozen}
-            trace = training(net.layer, self.loss, batch, trained, spec)
+            trace = training(net.layer, loss, batch, trained, spec)
             return finish(
                 net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, fuse=fuse, record=record
             )
@@ -104,14 +107,16 @@ class Step:
     ----------
     training : Training
         State that the steps advance.
+    loss : Loss
     batch_size : int
         Rows of every call.
     updates_per_epoch : int
         What one epoch means to a schedule in epochs (default 1).
     """
 
-    def __init__(self, training: Training, batch_size: int, updates_per_epoch: int = 1, fuse=True, record=True):
-        self.training, self.batch_size = training, batch_size
+    def __init__(self, training: Training, loss, batch_size: int, updates_per_epoch: int = 1, fuse=True, record=True):
+        self.training, self.loss = training, loss
+        self.batch_size = positive_int("compile: batch_size", batch_size)
         self.updates_per_epoch = positive_int("compile: updates_per_epoch", updates_per_epoch)
         self._options = {"fuse": fuse, "record": record}
         self._bound: _Bound | None = None
@@ -141,7 +146,7 @@ class Step:
         x = inputs.features("step", x, net.in_features, backend=net.backend)
         if len(x) != self.batch_size:
             raise ValueError(f"step: expected {self.batch_size} rows, got {len(x)}; compile another batch_size for those")
-        y = inputs.targets("step", self.training.loss, y, len(x), net.out_features, backend=net.backend)
+        y = inputs.targets("step", self.loss, y, len(x), net.out_features, backend=net.backend)
         return x, y, inputs.weights("step", weight, len(x), net.backend)
 
 
@@ -152,14 +157,14 @@ class _Bound:
         training, net = step.training, step.training.net
         self.step, self.training, self.net = step, training, net
         self.batch = self._batch(x, y, weight)
-        self.plan = training.plan(self.batch, **options)
+        self.plan = training.plan(step.loss, self.batch, **options)
         hyper, results = hyper_row({}), np.zeros(_core.RESULTS)
         self.backend, tables, scratch = net.backend, net.tables, net.scratch(self.plan.scratch_bytes)
         given = {"x": base_of(x), "y": base_of(y), "weight": base_of(weight), "hyper": hyper, "results": results}
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
-        self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
+        self.classes = net.out_features if step.loss.target == "index" and y.dtype.kind in "iub" else 0
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
         self.counters = memoryview(tables.view(np.int64)[: _core.COUNTERS])
