@@ -11,10 +11,11 @@ import numpy as np
 
 from . import ops
 from .arguments import finite_float
+from .changes import Noted
 from .graph import Value
 
 
-class Loss:
+class Loss(Noted):
     """Base class: ``target`` says what y must be, ``trace`` appends the loss to a trace."""
 
     target = "real"  # "index": integer classes or (rows, classes) probabilities

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import backend as backends
+from . import changes
 from .arguments import finite_float, one_of, positive_int
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
@@ -98,7 +99,7 @@ class Net(Predicting):
             raise ValueError(f"Net: expected layers of no other net, got {taken[0]}; build new layers")
         self.store = Store(self.layer, self.dtype, self.backend)
         self.store.draw(self.seed)
-        self.plans = Plans()
+        self.plans = Plans(self.layer)
         self._local = threading.local()  # tables and scratch: several threads may predict at once
         self.in_features = self.layer.width()
         if self.in_features is None:
@@ -137,6 +138,7 @@ class Net(Predicting):
             if v.shape != (self.in_features,) or not np.isfinite(v).all():
                 raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
         self.input = tuple(tuple(v.tolist()) for v in vectors)
+        changes.note()
 
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
@@ -172,7 +174,8 @@ class Net(Predicting):
         places = [memory.room_on(backend) for memory in memories]
         for memory, place in zip(memories, places):
             memory.move(place)
-        self.device, self.backend, self.plans, self._local = device, backend, Plans(), threading.local()
+        self.device, self.backend, self.plans, self._local = device, backend, Plans(self.layer), threading.local()
+        changes.note()
         return self
 
     # ------------------------------------------------------------------------------------------- training
@@ -285,12 +288,10 @@ class Net(Predicting):
         return loop.run(as_callbacks(callbacks) + progress)
 
     def _training_of(self, loss, optimizer) -> Training:
-        """What goes on with its state, if the optimizer is the same and keeps as many numbers a weight, or a new one."""
+        """The one there is, with its state, if the optimizer is the same; else a new one."""
         old = self.training
         optimizer = optimizer or (old.optimizer if old else Adam())
-        if old and old.optimizer is optimizer and old.states == self.backend.rules[optimizer.rule][1]:
-            return old
-        return Training(self, loss, optimizer)
+        return old if old and old.optimizer is optimizer else Training(self, loss, optimizer)
 
     def _default_loss(self, y) -> Loss:
         integers = inputs.viewed("fit: y", y, self.backend).dtype.kind in "iub"

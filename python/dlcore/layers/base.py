@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Number
 
 import numpy as np
 
+from ..changes import Noted
 from ..graph import Value
 
 
-class Parameter:
+class Parameter(Noted):
     """A trained array, or (``state=True``) one that the forward pass keeps, such as a running mean.
 
     Parameters
@@ -63,7 +65,13 @@ class Parameter:
         self._value, self._store, self.adopted = storage, store, True
 
 
-class Layer:
+def _is_plain(value) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (Number, str, Parameter))
+
+
+class Layer(Noted):
     """Base class of all layers: subclasses set parameters in ``__init__`` and write ``forward``.
 
     Called with a symbolic `Value` a layer appends its nodes; called with an array it runs at once, in evaluation mode.
@@ -112,6 +120,11 @@ class Layer:
     def width(self) -> int | None:
         """Input columns that the layer asks for; None when any width will do."""
         return None
+
+    def key(self) -> tuple:
+        """What a plan depends on: kind, plain attributes and parameters, and those of the layers inside."""
+        own = [(name, value) for name, value in vars(self).items() if _is_plain(value)]
+        return (type(self), *own, *[(name, layer.key()) for name, layer in self.children()])
 
     def config(self) -> dict:
         """What rebuilds the layer, without its parameters' values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core
+from .. import _core, changes
 from ..device_array import DeviceArray
 from ..errors import describe, expected
 from ..plan import Batch, Source, evaluation, finish, prediction
@@ -42,7 +42,7 @@ class Forward:
 
     def __init__(self, net, x: np.ndarray, softmax: bool):
         plan = prediction_plan(net, x, softmax)
-        self.shape, self.dtype, self.input = (len(x), net.out_features), np.dtype(net.dtype), net.input
+        self.shape, self.dtype, self.version = (len(x), net.out_features), np.dtype(net.dtype), changes.latest
         arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, self.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
         self.counters = memoryview(net.tables.view(np.int64))
@@ -51,7 +51,7 @@ class Forward:
 
     def accepts(self, net, x) -> bool:
         """Use this array from now on, unless something about it is new or to be refused."""
-        return self.input is net.input and self.prepared.accept(self.x, x)
+        return self.version is changes.latest and self.prepared.accept(self.x, x)
 
     def run(self, net, out: np.ndarray) -> None:
         self.prepared.set(self.out, out)
@@ -127,16 +127,19 @@ class Evaluation:
         sizes = [(s, n) for s, n in ((size, len(rows) // size), (len(rows) % size, 1)) if s]
         self.order = rows.index
         self.feed = feed(net, rows, sizes, ordered=self.order is not None)
-        self.calls = {size: self._bound(size) for size, _ in self.feed.sizes}
+        self.calls = {size: self._bound(self._plan(size)) for size, _ in self.feed.sizes}
 
-    def _bound(self, size: int) -> Bound:
+    def _plan(self, size: int):
         net, loss, batch = self.net, self.loss, self.feed.batch(size)
 
         def build():
             trace = evaluation(net.layer, loss, batch)
             return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm)
 
-        plan = net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
+        return net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
+
+    def _bound(self, plan) -> Bound:
+        net = self.net
         arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
         return Bound(plan, arenas, [(("gradients",), 1)])
 
@@ -145,6 +148,9 @@ class Evaluation:
         net = self.net
         _take_metrics(net.tables)
         for piece in self.feed.pieces(self.order):
+            plan = self._plan(piece.size)
+            if plan is not self.calls[piece.size].plan:
+                self.calls[piece.size] = self._bound(plan)
             net.tables.view(np.int64)[_core.COUNTER["position"]] = piece.position
             self.calls[piece.size].run({**net.arenas(), **piece.arenas}, [piece.batches], net.threads)
         total, weight, correct, count = _take_metrics(net.tables)

@@ -128,7 +128,7 @@ class Loop:
         self.skipped = 0
         for piece in self.feed.pieces(self._order()):
             size, done, plan = piece.size, 0, self._plan(piece.size)
-            if plan is not self.bound[size].plan:  # a callback has frozen something
+            if plan is not self.bound[size].plan:  # a callback has changed something
                 self.bound[size] = self._bind(plan, counts[size])
             while done < piece.batches:
                 steps = min(piece.batches - done, self._chunk())
