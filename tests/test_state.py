@@ -244,3 +244,19 @@ def test_a_predictor_stays_as_the_net_was():
 def test_the_layers_of_a_sequential_are_not_appended_to_in_place():
     with pytest.raises(AttributeError):
         net().layer.layers.append(dl.ReLU())
+
+
+@pytest.mark.parametrize("name", ["clip_norm", "clip_value", "decay_all", "momentum", "lr"])
+def test_what_is_set_on_an_optimizer_counts_for_a_users_arrays(name):
+    value = {"decay_all": True, "lr": 0.2}.get(name, 0.5)
+    start = {"momentum": 0.0, "lr": 0.1, "weight_decay": 0.1}
+    changed, fresh = dl.SGD(**start), dl.SGD(**{**start, name: value})
+    arrays = [np.ones(3, np.float32) for _ in range(2)]
+    for i in range(3):
+        if i == 1:
+            arrays[1][:] = arrays[0]
+            setattr(changed, name, value)
+        changed.step([arrays[0]], [np.full(3, 2.0)])
+        if i:
+            fresh.step([arrays[1]], [np.full(3, 2.0)])
+    assert arrays[0].tolist() == arrays[1].tolist()
