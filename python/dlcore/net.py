@@ -20,7 +20,7 @@ from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
 from .store import Store
 from .train import inputs
-from .train.callbacks import MONITORS, Progress, as_callbacks
+from .train.callbacks import MONITORS, EarlyStopping, Progress, as_callbacks, check_monitor
 from .train.evaluation import Evaluation, r2
 from .train.history import History
 from .train.inputs import Rows
@@ -240,7 +240,7 @@ class Net(Predicting):
         accumulate : int
             Batches whose gradients are summed before each update (default 1).
         monitor : str
-            What decides the best epoch (default validation_loss).
+            What decides the best epoch: validation_loss (default), validation_accuracy, loss or accuracy.
         restore_best : bool
             Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part.
         time_limit : float, optional
@@ -275,17 +275,21 @@ class Net(Predicting):
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
             raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
+        if monitor == "validation_loss" and held is None:
+            monitor = "loss"
+        callbacks = as_callbacks(callbacks)
+        stoppings = [c for c in callbacks if isinstance(c, EarlyStopping)]
+        for who, name in (("fit", monitor), *(("EarlyStopping", c.monitor) for c in stoppings)):
+            check_monitor(who, name, loss, held is not None)
         training = self._training_of(loss, optimizer)
         options = SimpleNamespace(
             epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), accumulate=accumulate, monitor=monitor,
             restore_best=restore_best, time_limit=time_limit,
         )  # fmt: skip
-        if monitor == "validation_loss" and held is None:
-            options.monitor = "loss"
         progress = [Progress()] if verbose else []
         loop = Loop(training, loss, rows, held, options)  # takes all memory that it needs
         self.training, training.loss = training, loss
-        return loop.run(as_callbacks(callbacks) + progress)
+        return loop.run(callbacks + progress)
 
     def _training_of(self, loss, optimizer) -> Training:
         """The one there is, with its state, if the optimizer is the same; else a new one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -55,32 +56,44 @@ class Loop:
         self.best_weights: np.ndarray | None = None
 
     def run(self, callbacks: list[cb.Callback]) -> History:
-        """All epochs; the best weights are restored whatever ends the loop."""
+        """All epochs; the best weights are restored and every callback told whatever ends the loop."""
         self.begin = time.monotonic()
         for c in callbacks:
             c.on_fit_begin(self.net, self.options.epochs)
         self.history.reason = "interrupted"
+        ends = [partial(c.on_fit_end, self.net, self.history) for c in callbacks]
+        first = None
+        for call in (partial(self._epochs, callbacks), self._restore_best, *ends):
+            try:
+                call()
+            except BaseException as error:
+                if first is None:
+                    first = error
+                else:
+                    first.add_note(f"on_fit_end: {error!r}")
         try:
-            self._epochs(callbacks)
+            if first is not None:
+                raise first
         finally:
-            if self.best_weights is not None:
-                self.net.store.array[:] = self.best_weights
-            for c in callbacks:
-                c.on_fit_end(self.net, self.history)
+            del first  # its traceback holds this frame
         return self.history
+
+    def _restore_best(self) -> None:
+        if self.best_weights is not None:
+            self.net.store.array[:] = self.best_weights
 
     def _epochs(self, callbacks) -> None:
         for epoch in range(1, self.options.epochs + 1):
             row = self._epoch(epoch)
             self.history.rows.append(row)
             self._keep_best(row)
-            stops = [c.on_epoch_end(self.net, row) for c in callbacks]
+            stopping = [c for c in callbacks if c.on_epoch_end(self.net, row)]
             if not np.isfinite(row["loss"]):
                 warnings.warn(f"fit: the loss became {row['loss']} in epoch {epoch}; try a lower lr", stacklevel=5)
                 self.history.reason = "the loss is not finite"
                 return
-            if any(stops):
-                self.history.reason = "no improvement"
+            if stopping:
+                self.history.reason = stopping[0].reason or f"callback {type(stopping[0]).__name__}"
                 return
             limit = self.options.time_limit
             if limit is not None and time.monotonic() - self.begin > limit:
@@ -90,7 +103,6 @@ class Loop:
 
     def _epoch(self, epoch: int) -> dict:
         start = time.monotonic()
-        lr = self.training.optimizer.row(self.training.updates, self.updates_per_epoch)["lr"]
         loss, weight, correct, rows = self._train()
         row = {"epoch": epoch, "loss": loss / weight if weight else 0.0}
         if self.net.precision == "float16":
@@ -100,8 +112,9 @@ class Loop:
         seconds = time.monotonic() - start
         if self.evaluation is not None:
             row.update({f"validation_{k}": v for k, v in self.evaluation.run().items() if k != "rows"})
+        last = max(0, self.training.updates - 1)
         row |= {
-            "lr": lr,
+            "lr": self.training.optimizer.row(last, self.updates_per_epoch)["lr"],
             "seconds": time.monotonic() - start,
             "samples_per_second": len(self.rows) / max(seconds, 1e-9),
         }
