@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+import dlcore.ops
 from checks import rng
 
 X, Y = rng(0).normal(size=(50, 4)).astype(np.float32), rng(1).integers(0, 3, 50)
@@ -229,6 +230,32 @@ def test_a_change_that_is_none_keeps_plan_and_binding():
     model.layer[1].p = 0.5
     step(X, Y)
     assert step.plan is plan and step._bound is bound
+
+
+class Leaky(dl.Layer):
+    """A layer of one's own, without options, that notes what it meets."""
+
+    def __init__(self, slope):
+        self.slope, self.calls = slope, 0
+
+    def forward(self, x):
+        self.calls, self.met = self.calls + 1, x
+        return dlcore.ops.activate(x, "leaky_relu", (self.slope,))
+
+
+def test_a_layer_of_ones_own_may_change_and_note_what_it_meets():
+    model, wanted = (net(Leaky(slope)) for slope in (0.5, 0.1))
+    step, want = (m.compile(SCE, dl.SGD(0.0), 50) for m in (model, wanted))
+    step(X, Y), step(X, Y)
+    before = model.predict(X)
+    step(X, Y)
+    bound = step._bound
+    step(X, Y)
+    assert step._bound is bound
+    model.layer[4].slope = 0.1
+    assert model.predict(X).tobytes() == wanted.predict(X).tobytes() != before.tobytes()
+    wanted.training.draws = model.training.draws
+    assert step(X, Y) == want(X, Y)
 
 
 def test_a_predictor_stays_as_the_net_was():

@@ -9,6 +9,7 @@ from copy import deepcopy
 import numpy as np
 
 from . import backend as backends
+from . import changes
 from .arguments import positive_int
 from .device_array import DeviceArray
 from .plan import Snapshot
@@ -23,9 +24,12 @@ class Plans:
 
     def __init__(self, layer, limit: int = 32):
         self.layer, self.limit, self.table = layer, limit, {}
+        self.version = None
 
     def get(self, key, build):
-        key = (self.layer.key(), *key)
+        if self.version is not (latest := changes.latest):
+            self.layer_key, self.version = self.layer.key(), latest
+        key = (self.layer_key, *key)
         if key not in self.table:
             if len(self.table) >= self.limit:
                 self.table.pop(next(iter(self.table)))

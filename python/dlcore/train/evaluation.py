@@ -127,7 +127,8 @@ class Evaluation:
         sizes = [(s, n) for s, n in ((size, len(rows) // size), (len(rows) % size, 1)) if s]
         self.order = rows.index
         self.feed = feed(net, rows, sizes, ordered=self.order is not None)
-        self.calls = {size: self._bound(self._plan(size)) for size, _ in self.feed.sizes}
+        self.calls: dict[int, Bound] = {}
+        self._bind()
 
     def _plan(self, size: int):
         net, loss, batch = self.net, self.loss, self.feed.batch(size)
@@ -138,19 +139,22 @@ class Evaluation:
 
         return net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
 
-    def _bound(self, plan) -> Bound:
+    def _bind(self) -> None:
         net = self.net
-        arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
-        return Bound(plan, arenas, [(("gradients",), 1)])
+        for size, _ in self.feed.sizes:
+            plan = self._plan(size)
+            if size not in self.calls or self.calls[size].plan is not plan:
+                arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
+                self.calls[size] = Bound(plan, arenas, [(("gradients",), 1)])
+        self.version = changes.latest
 
     def run(self) -> dict:
         """Loss, number of rows and, for classification, accuracy."""
         net = self.net
+        if self.version is not changes.latest:
+            self._bind()
         _take_metrics(net.tables)
         for piece in self.feed.pieces(self.order):
-            plan = self._plan(piece.size)
-            if plan is not self.calls[piece.size].plan:
-                self.calls[piece.size] = self._bound(plan)
             net.tables.view(np.int64)[_core.COUNTER["position"]] = piece.position
             self.calls[piece.size].run({**net.arenas(), **piece.arenas}, [piece.batches], net.threads)
         total, weight, correct, count = _take_metrics(net.tables)
