@@ -212,8 +212,16 @@ def test_a_frozen_parameters_last_gradient_is_not_part_of_the_norm():
     assert weights[0] == weights[1]
 
 
-def test_a_loss_that_is_changed_counts_in_the_next_step():
-    model, loss = net(), dl.SoftmaxCrossEntropy()
+class Smoothed(dl.SoftmaxCrossEntropy):
+    """A loss of one's own, without options."""
+
+    def options(self):
+        return {}
+
+
+@pytest.mark.parametrize("kind", [dl.SoftmaxCrossEntropy, Smoothed])
+def test_a_loss_that_is_changed_counts_in_the_next_step(kind):
+    model, loss = net(), kind()
     model.layer[1].p = 0.0
     step = model.compile(loss, dl.SGD(0.0), 50)
     before = step(X, Y)

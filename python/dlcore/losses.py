@@ -25,10 +25,6 @@ class Loss(Noted):
     def trace(self, prediction: Value, target: Value, weight: Value | None, gradient: bool) -> None:
         raise NotImplementedError
 
-    def key(self) -> tuple:
-        """What a plan depends on."""
-        return (type(self).__name__, *sorted((k, str(v)) for k, v in self.options().items()))
-
     def options(self) -> dict:
         return {}
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Number
 
 import numpy as np
 
@@ -65,12 +64,6 @@ class Parameter(Noted):
         self._value, self._store, self.adopted = storage, store, True
 
 
-def _is_plain(value) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (Number, str, Parameter))
-
-
 class Layer(Noted):
     """Base class of all layers: subclasses set parameters in ``__init__`` and write ``forward``.
 
@@ -122,9 +115,7 @@ class Layer(Noted):
         return None
 
     def key(self) -> tuple:
-        """What a plan depends on: kind, plain attributes and parameters, and those of the layers inside."""
-        own = [(name, value) for name, value in vars(self).items() if _is_plain(value)]
-        return (type(self), *own, *[(name, layer.key()) for name, layer in self.children()])
+        return (*super().key(), *((name, layer.key()) for name, layer in self.children()))
 
     def config(self) -> dict:
         """What rebuilds the layer, without its parameters' values."""
