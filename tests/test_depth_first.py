@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from dlcore.graph import Node
 from dlcore.ops import ROLE_TN, Product
 from dlcore.plan import depth_first
 from dlcore.train.evaluation import prediction_plan
@@ -127,3 +128,17 @@ def test_a_wide_weight_gradient_stays_outside():
 def test_the_listing_says_what_is_kept():
     *_, plan = trained(32768)
     assert f"blocks of {blocks(plan)[0].block_rows} rows, {blocks(plan)[0].row_bytes:,d} B of a row kept" in str(plan)
+
+
+def test_planning_looks_at_operands_as_often_as_there_are_layers(monkeypatch):
+    counts, marked = [], Node._marked
+
+    def counted(node, mark):
+        counts[-1] += 1
+        return marked(node, mark)
+
+    monkeypatch.setattr(Node, "_marked", counted)
+    for layers in (20, 40):
+        counts.append(0)
+        dl.Net([layer for _ in range(layers) for layer in (dl.Linear(5, 5), dl.ReLU())]).plan(64)
+    assert 0 < counts[1] < 2.1 * counts[0]

@@ -19,11 +19,12 @@ SUFFIXES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
 LINES = 500
 
 # Rooms that know nothing of networks, which any room may use.
-COMMON = {"arguments", "errors", "backend"}
+COMMON = {"arguments", "changes", "errors", "backend"}
 # Room -> the rooms it may import beside COMMON; what is not listed may import anything but the doors.
 ARROWS = {
     "errors": set(),
     "arguments": set(),
+    "changes": set(),
     "backend": {"_core"},
     "graph": set(),
     "ops": {"graph"},

@@ -67,6 +67,24 @@ BAD_OPTIONS = {
     "weights_nan": ({"sample_weight": bad(np.ones(20), np.nan)}, "finite"),
     "monitor": ({"monitor": "validation_lost"}, "did you mean 'validation_loss'"),
     "callbacks": ({"callbacks": [3]}, "expected callbacks or callables, got int"),
+    "callbacks_none": ({"callbacks": None}, "callbacks|iterable"),
+    "callback_alone": ({"callbacks": dl.EarlyStopping()}, "callbacks|iterable"),
+    "monitor_without_validation": (
+        {"monitor": "validation_accuracy"},
+        "fit: monitor: .* got 'validation_accuracy'; pass validation= to fit",
+    ),
+    "monitor_without_classes": (
+        {"loss": dl.MeanSquaredError(), "y": np.eye(3)[Y], "validation": 0.2, "monitor": "validation_accuracy"},
+        r"fit: monitor: expected one of 'loss', 'validation_loss' with MeanSquaredError\(\), got 'validation_accuracy'$",
+    ),
+    "stopping_without_validation": (
+        {"callbacks": [dl.EarlyStopping()]},
+        "EarlyStopping: monitor: .* got 'validation_loss'; pass validation= to fit",
+    ),
+    "stopping_without_classes": (
+        {"loss": dl.MeanSquaredError(), "callbacks": [dl.EarlyStopping(monitor="accuracy")], "y": np.eye(3)[Y]},
+        "EarlyStopping: monitor: expected one of 'loss' with",
+    ),
     "loss": ({"loss": "mse"}, "expected a loss such as"),
     "accumulate": ({"accumulate": 0}, "accumulate"),
     "time_limit": ({"time_limit": -1.0}, "time_limit"),
@@ -80,7 +98,7 @@ def refused(call, text):
     with pytest.raises((ValueError, TypeError), match=text) as error:
         call(model)
     assert "\n" not in str(error.value)
-    assert model.store.array.tobytes() == before
+    assert model.store.array.tobytes() == before and model.training is None
 
 
 @pytest.mark.parametrize("name", BAD_X)
@@ -101,7 +119,7 @@ def test_fit_and_evaluate_refuse_y(name):
 @pytest.mark.parametrize("name", BAD_OPTIONS)
 def test_fit_refuses_options(name):
     options, text = BAD_OPTIONS[name]
-    refused(lambda m: m.fit(X, Y, verbose=0, **options), text)
+    refused(lambda m: m.fit(X, **{"y": Y, "verbose": 0, **options}), text)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +156,11 @@ def test_nonfinite_data_passes_when_allowed():
     y = net().predict(bad(X, np.nan), allow_nonfinite=True)
     assert np.isnan(y[1]).all()
     assert np.isfinite(y[2]).all()
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 10, "updates_per_epoch": 0}])
+def test_compile_refuses_options(options):
+    refused(lambda m: m.compile(dl.SoftmaxCrossEntropy(), dl.SGD(0.1), **options), "compile: .* expected an integer >= 1")
 
 
 def test_step_refuses_another_batch_size_and_width():
@@ -264,6 +287,7 @@ def test_history_is_a_table():
     assert header.startswith("epoch,loss,accuracy,validation_loss") and len(rows) == 3
     with pytest.raises(KeyError, match="expected one of"):
         history["lost"]
+    assert repr(history) == f"History(3 epochs, best={history.best}, reason='3 epochs')"
 
 
 def test_predictions_of_arrays_of_one_kind_are_those_of_fresh_nets():

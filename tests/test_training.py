@@ -194,6 +194,62 @@ def test_ctrl_c_restores_the_best_weights_and_goes_on():
     assert (net.store.array == seen[best][1]).all()
 
 
+class Ends(dl.Callback):
+    """Counts its ends; stops at an epoch, and may fail then or at the end."""
+
+    def __init__(self, stop=None, epoch_error=None, end_error=None):
+        self.stop, self.epoch_error, self.end_error, self.ends = stop, epoch_error, end_error, 0
+
+    def on_epoch_end(self, net, row):
+        if self.epoch_error:
+            raise self.epoch_error
+        return row["epoch"] == self.stop
+
+    def on_fit_end(self, net, history):
+        self.ends += 1
+        if self.end_error:
+            raise self.end_error
+
+
+def test_every_callback_meets_the_end_and_the_first_error_is_raised():
+    x, y = data()
+    first, second, third = OSError("first"), OSError("second"), OSError("third")
+    for raised, callbacks in (
+        (None, [Ends(), Ends()]),
+        (second, [Ends(end_error=second), Ends(end_error=third), Ends()]),
+        (first, [Ends(epoch_error=first, end_error=second), Ends(end_error=third), Ends()]),
+    ):
+        try:
+            mlp().fit(x, y, epochs=1, callbacks=callbacks, verbose=0)
+            found = None
+        except OSError as error:
+            found = error
+        assert found is raised
+        assert [c.ends for c in callbacks] == [1] * len(callbacks)
+    assert getattr(first, "__notes__", []) == ["on_fit_end: OSError('second')", "on_fit_end: OSError('third')"]
+
+
+def test_the_reason_names_what_stopped():
+    x, y = data()
+
+    def enough(net, row):
+        return row["epoch"] == 2
+
+    for callback, reason in (
+        (enough, "callback enough"),
+        (Ends(stop=1), "callback Ends"),
+        (dl.EarlyStopping(1, min_delta=9.0, monitor="loss"), "no improvement"),
+    ):
+        assert mlp().fit(x, y, epochs=5, callbacks=[callback], verbose=0).reason == reason
+
+
+def test_history_has_the_rate_of_an_epochs_last_update():
+    x, y = data(64)
+    schedule = dl.schedules.Cosine(1e-2, total=4, warmup=2)
+    history = mlp().fit(x, y, optimizer=dl.Adam(schedule), epochs=3, batch_size=16, verbose=0)
+    assert history["lr"] == [schedule(t) for t in (3 / 4, 7 / 4, 11 / 4)]
+
+
 def test_a_second_fit_goes_on_with_the_optimizers_state():
     x, y = data(64)
     whole, parts = mlp(), mlp()

@@ -32,7 +32,7 @@ def save(net, path) -> None:
     if (training := net.training) is not None and _plain(training.optimizer):
         text["training"] = {
             "loss": training.loss.config(), "optimizer": training.optimizer.config(), "updates": training.updates,
-            "draws": training.draws, "accumulate": training.accumulate,
+            "draws": training.draws,
         }  # fmt: skip
         arrays |= {f"training/{n}": a for n, a in training.arrays.items()}
     save_arrays(path, arrays, text=text)
@@ -88,7 +88,7 @@ def _same(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
 def _restore_training(net, text: dict, arrays) -> None:
     from .train.step import Training
 
-    training = Training(net, _rebuilt(LOSSES, text["loss"]), optimizer_from_config(text["optimizer"]), text["accumulate"])
+    training = Training(net, _rebuilt(LOSSES, text["loss"]), optimizer_from_config(text["optimizer"]))
     training.updates, training.draws = int(text["updates"]), int(text["draws"])
     for name, array in training.arrays.items():
         saved = _same(name, arrays[f"training/{name}"], net.dtype)

@@ -8,6 +8,7 @@ node does with the value: ``x`` reads it, ``x>`` writes it, ``x!`` updates it in
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,10 @@ class Node:
 
     def reads(self) -> list[Value]:
         """Values read: own operands, in-place ones included, and those of the chain's stages."""
+        return self._reads
+
+    @cached_property
+    def _reads(self) -> list[Value]:
         own = self._marked("") + self._marked("!")
         produced = {self.value} | {s.value for s in self.chain}
         return own + [v for s in self.chain for v in s.reads() if v not in produced]

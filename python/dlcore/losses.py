@@ -11,10 +11,11 @@ import numpy as np
 
 from . import ops
 from .arguments import finite_float
+from .changes import Noted
 from .graph import Value
 
 
-class Loss:
+class Loss(Noted):
     """Base class: ``target`` says what y must be, ``trace`` appends the loss to a trace."""
 
     target = "real"  # "index": integer classes or (rows, classes) probabilities
@@ -23,10 +24,6 @@ class Loss:
 
     def trace(self, prediction: Value, target: Value, weight: Value | None, gradient: bool) -> None:
         raise NotImplementedError
-
-    def key(self) -> tuple:
-        """What a plan depends on."""
-        return (type(self).__name__, *sorted((k, str(v)) for k, v in self.options().items()))
 
     def options(self) -> dict:
         return {}

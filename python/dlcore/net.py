@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import backend as backends
+from . import changes
 from .arguments import finite_float, one_of, positive_int
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
@@ -19,7 +20,7 @@ from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
 from .store import Store
 from .train import inputs
-from .train.callbacks import MONITORS, Progress, as_callbacks
+from .train.callbacks import MONITORS, EarlyStopping, Progress, as_callbacks, check_monitor
 from .train.evaluation import Evaluation, r2
 from .train.history import History
 from .train.inputs import Rows
@@ -98,7 +99,7 @@ class Net(Predicting):
             raise ValueError(f"Net: expected layers of no other net, got {taken[0]}; build new layers")
         self.store = Store(self.layer, self.dtype, self.backend)
         self.store.draw(self.seed)
-        self.plans = Plans()
+        self.plans = Plans(self.layer)
         self._local = threading.local()  # tables and scratch: several threads may predict at once
         self.in_features = self.layer.width()
         if self.in_features is None:
@@ -137,6 +138,7 @@ class Net(Predicting):
             if v.shape != (self.in_features,) or not np.isfinite(v).all():
                 raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
         self.input = tuple(tuple(v.tolist()) for v in vectors)
+        changes.note()
 
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
@@ -172,7 +174,8 @@ class Net(Predicting):
         places = [memory.room_on(backend) for memory in memories]
         for memory, place in zip(memories, places):
             memory.move(place)
-        self.device, self.backend, self.plans, self._local = device, backend, Plans(), threading.local()
+        self.device, self.backend, self.plans, self._local = device, backend, Plans(self.layer), threading.local()
+        changes.note()
         return self
 
     # ------------------------------------------------------------------------------------------- training
@@ -182,7 +185,8 @@ class Net(Predicting):
         Parameters
         ----------
         loss : Loss
-        optimizer : Optimizer
+        optimizer : Optimizer or None
+            That of the last fit or compile, or None, goes on with its state; another one starts anew.
         batch_size : int
             Rows of every call.
         updates_per_epoch : int
@@ -200,9 +204,10 @@ class Net(Predicting):
         True
         """
         self._check_loss(loss)
-        self.training = Training(self, loss, optimizer)
-        size = positive_int("compile: batch_size", batch_size)
-        return Step(self.training, size, updates_per_epoch, fuse, record)
+        training = self._training_of(loss, optimizer)
+        step = Step(training, loss, batch_size, updates_per_epoch, fuse, record)
+        self.training, training.loss = training, loss
+        return step
 
     @backends.releasing
     def fit(
@@ -223,7 +228,7 @@ class Net(Predicting):
         loss : Loss, optional
             Default: cross-entropy for integer targets and more than one output, else squared error.
         optimizer : Optimizer, optional
-            Default: that of the last fit with its state, at first `Adam()`.
+            Default: that of the last fit or compile with its state, at first `Adam()`; another one starts anew.
         epochs : int
         batch_size : int, optional
             Default min(128, rows).
@@ -235,7 +240,7 @@ class Net(Predicting):
         accumulate : int
             Batches whose gradients are summed before each update (default 1).
         monitor : str
-            What decides the best epoch (default validation_loss).
+            What decides the best epoch: validation_loss (default), validation_accuracy, loss or accuracy.
         restore_best : bool
             Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part.
         time_limit : float, optional
@@ -257,7 +262,7 @@ class Net(Predicting):
             A device has too little memory for parameters, optimizer and a batch; nothing has changed then. Data that take
             more than half of what is free are streamed.
         """
-        epochs = positive_int("fit: epochs", epochs)
+        epochs, accumulate = positive_int("fit: epochs", epochs), positive_int("fit: accumulate", accumulate)
         one_of("fit: monitor", monitor, MONITORS)
         if time_limit is not None:
             finite_float("fit: time_limit", time_limit, minimum=0.0)
@@ -270,27 +275,27 @@ class Net(Predicting):
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
             raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
-        training = self._training_of(loss, optimizer, accumulate)
-        options = SimpleNamespace(
-            epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), monitor=monitor, restore_best=restore_best,
-            time_limit=time_limit,
-        )  # fmt: skip
         if monitor == "validation_loss" and held is None:
-            options.monitor = "loss"
+            monitor = "loss"
+        callbacks = as_callbacks(callbacks)
+        stoppings = [c for c in callbacks if isinstance(c, EarlyStopping)]
+        for who, name in (("fit", monitor), *(("EarlyStopping", c.monitor) for c in stoppings)):
+            check_monitor(who, name, loss, held is not None)
+        training = self._training_of(loss, optimizer)
+        options = SimpleNamespace(
+            epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), accumulate=accumulate, monitor=monitor,
+            restore_best=restore_best, time_limit=time_limit,
+        )  # fmt: skip
         progress = [Progress()] if verbose else []
-        loop = Loop(training, rows, held, options)  # takes all memory that it needs
-        self.training = training
-        return loop.run(as_callbacks(callbacks) + progress)
+        loop = Loop(training, loss, rows, held, options)  # takes all memory that it needs
+        self.training, training.loss = training, loss
+        return loop.run(callbacks + progress)
 
-    def _training_of(self, loss, optimizer, accumulate) -> Training:
+    def _training_of(self, loss, optimizer) -> Training:
+        """The one there is, with its state, if the optimizer is the same; else a new one."""
         old = self.training
-        if old is not None and optimizer is None:
-            optimizer = old.optimizer
-        optimizer = optimizer or Adam()
-        same = old is not None and old.optimizer is optimizer and old.accumulate == accumulate
-        if same and old.loss.key() == loss.key():
-            return old
-        return Training(self, loss, optimizer, accumulate)
+        optimizer = optimizer or (old.optimizer if old else Adam())
+        return old if old and old.optimizer is optimizer else Training(self, loss, optimizer)
 
     def _default_loss(self, y) -> Loss:
         integers = inputs.viewed("fit: y", y, self.backend).dtype.kind in "iub"
@@ -366,7 +371,7 @@ class Net(Predicting):
         training = self.training if self.training and optimizer is None else Training(self, loss, optimizer or Adam())
         x = np.empty((size, self.in_features), self.dtype)
         y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)
-        return training.plan(Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
+        return training.plan(loss, Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
 
     def save(self, path) -> None:
         """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""

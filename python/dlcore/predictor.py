@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import threading
+from copy import deepcopy
 
 import numpy as np
 
 from . import backend as backends
+from . import changes
 from .arguments import positive_int
 from .device_array import DeviceArray
 from .plan import Snapshot
@@ -18,12 +20,16 @@ from .train.evaluation import call_rows, forward, forward_again, forward_on_devi
 
 
 class Plans:
-    """Plans by everything they depend on; the oldest go when there are many."""
+    """Plans of a layer by everything they depend on; the oldest go when there are many."""
 
-    def __init__(self, limit: int = 32):
-        self.limit, self.table = limit, {}
+    def __init__(self, layer, limit: int = 32):
+        self.layer, self.limit, self.table = layer, limit, {}
+        self.version = None
 
     def get(self, key, build):
+        if self.version is not (latest := changes.latest):
+            self.layer_key, self.version = self.layer.key(), latest
+        key = (self.layer_key, *key)
         if key not in self.table:
             if len(self.table) >= self.limit:
                 self.table.pop(next(iter(self.table)))
@@ -141,11 +147,12 @@ class Predictor(Predicting):
 
     def __init__(self, net, threads: int | None = None):
         self._threads = net._threads if threads is None else positive_int("predictor: threads", threads)
-        self.layer, self.store, self.backend, self.device = net.layer, net.store, net.backend, net.device
+        self.store, self.backend, self.device = net.store, net.backend, net.device
+        self.layer = deepcopy(net.layer, {id(p): p for p in net.store.named.values()})  # the same parameters
         self.dtype, self.precision, self.gemm = net.dtype, net.precision, net.gemm
         self.in_features, self.out_features = net.in_features, net.out_features
         self.input, self.target_scaler = net.input, net.target_scaler
-        self.plans, self._local = Plans(), threading.local()
+        self.plans, self._local = Plans(self.layer), threading.local()
         self.snapshot = Snapshot(self.backend)
         # The most rows and a single one: a layer that packs for other products in between packs as one of them does.
         for rows in (call_rows(self), 1):

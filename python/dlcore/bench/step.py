@@ -44,7 +44,8 @@ class StepSubject(Subject):
         self.x, self.y = batch(workload)
         self.net = make_net(workload, threads=threads, device=device, gemm=gemm)
         self.begin = self.net.store.array.copy()
-        self.training = Training(self.net, nets.LOSSES[workload.loss](), nets.optimizer(workload.optimizer, workload.lr))
+        loss = nets.LOSSES[workload.loss]()
+        self.training = Training(self.net, loss, nets.optimizer(workload.optimizer, workload.lr))
         self.calls = max(CHECK_STEPS, min(CALL_STEPS, CALL_ROWS // workload.batch))
         order = np.tile(np.arange(workload.batch), self.calls)
         self.hyper, self.out = self.training.hyper(self.calls, 1), np.zeros((self.calls, _core.RESULTS))
@@ -53,7 +54,9 @@ class StepSubject(Subject):
         arenas = {**data.memories, **own, "tables": self.net.tables, "hyper": self.hyper, "results": self.out}
         source = Batch(workload.batch, Source.of(self.x), Source.of(self.y), ordered=True, order_rows=len(order))
         self.programs = {
-            name: Program(self.net.backend, self.training.plan(source, fuse, record, self.calls), arenas, threads)
+            name: Program(
+                self.net.backend, self.training.plan(loss, source, fuse, record, table_rows=self.calls), arenas, threads
+            )
             for name, (fuse, record) in VARIANTS.items()
         }
         if plain_step.supports(workload):

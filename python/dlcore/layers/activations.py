@@ -62,7 +62,10 @@ class LeakyReLU(Activation):
 
     def __init__(self, slope: float = 0.01):
         self.slope = finite_float("LeakyReLU: slope", slope, minimum=0.0)
-        self.constants = (self.slope,)
+
+    @property
+    def constants(self):
+        return (self.slope,)
 
     def options(self):
         return {"slope": self.slope}
@@ -87,7 +90,10 @@ class ELU(Activation):
 
     def __init__(self, alpha: float = 1.0):
         self.alpha = finite_float("ELU: alpha", alpha, minimum=0.0, exclusive=True)
-        self.constants = (self.alpha,)
+
+    @property
+    def constants(self):
+        return (self.alpha,)
 
     def options(self):
         return {"alpha": self.alpha}
@@ -138,7 +144,10 @@ class GELU(Activation):
         if approximate not in ("none", "tanh"):
             raise ValueError(f"GELU: expected approximate to be 'none' or 'tanh', got {approximate!r}")
         self.approximate = approximate
-        self.function = "gelu" if approximate == "none" else "gelu_tanh"
+
+    @property
+    def function(self):
+        return "gelu" if self.approximate == "none" else "gelu_tanh"
 
     def options(self):
         return {} if self.approximate == "none" else {"approximate": self.approximate}

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..changes import Noted
 from ..graph import Value
 
 
-class Parameter:
+class Parameter(Noted):
     """A trained array, or (``state=True``) one that the forward pass keeps, such as a running mean.
 
     Parameters
@@ -63,7 +64,7 @@ class Parameter:
         self._value, self._store, self.adopted = storage, store, True
 
 
-class Layer:
+class Layer(Noted):
     """Base class of all layers: subclasses set parameters in ``__init__`` and write ``forward``.
 
     Called with a symbolic `Value` a layer appends its nodes; called with an array it runs at once, in evaluation mode.
@@ -112,6 +113,9 @@ class Layer:
     def width(self) -> int | None:
         """Input columns that the layer asks for; None when any width will do."""
         return None
+
+    def key(self) -> tuple:
+        return (*super().key(), *((name, layer.key()) for name, layer in self.children()))
 
     def config(self) -> dict:
         """What rebuilds the layer, without its parameters' values."""

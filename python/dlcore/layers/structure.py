@@ -26,11 +26,11 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer):
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
-            layers = tuple(layers[0])
+            layers = layers[0]
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {i}")
-        self.layers = list(layers)
+        self.layers = tuple(layers)
 
     def forward(self, x):
         for i, layer in enumerate(self.layers):

@@ -19,9 +19,14 @@ class Memory:
     def __init__(self, optimizer, params):
         self.kinds = [(p.shape, p.dtype) for p in params]
         self.backend = backends.get(str(params[0].dtype))
-        self.updates = 0
-        states = self.backend.rules[optimizer.rule][1]
-        self.arenas = {f"s{j}_{i}": np.zeros(p.size, p.dtype) for i, p in enumerate(params) for j in range(states)}
+        self.updates, self.arenas = 0, {}
+        self._plan(optimizer, params)
+
+    def _plan(self, optimizer, params) -> None:
+        """The plan, and the states that the rule has not kept before."""
+        self.key, states = optimizer.key(), self.backend.rules[optimizer.rule][1]
+        names = {f"s{j}_{i}": p for i, p in enumerate(params) for j in range(states)}
+        self.arenas = {n: np.zeros(p.size, p.dtype) for n, p in names.items()} | self.arenas
         trace = Trace(training=True)
         hyper = trace.value("hyper", (1, hyper_row({}).size), kind="hyper", dtype="f64")
         for i, p in enumerate(params):
@@ -36,6 +41,8 @@ class Memory:
         self.plan = finish(self.backend, trace, {})
 
     def run(self, optimizer, params, grads) -> None:
+        if optimizer.key() != self.key:
+            self._plan(optimizer, params)
         tables = np.zeros(TABLE_BYTES // 8)
         tables[TABLE_OFFSETS["grad_scale"] // 8] = _scale(optimizer, grads)
         given = {f"w{i}": p for i, p in enumerate(params)} | {f"g{i}": g for i, g in enumerate(grads)}

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 
 from ..arguments import finite_float
+from ..changes import Noted, note
 from .schedules import Schedule, as_schedule
 
+RATES = ("lr", "_lr", "schedule")  # no plan depends on them, and they may be set before every step
 
-class Optimizer:
+
+class Optimizer(Noted):
     """Base class of the update rules.
 
     Parameters
     ----------
     lr : float, Schedule or callable
-        Learning rate.
+        Learning rate. What is set later, ``optimizer.lr = 0.01``, counts from the next update on.
     weight_decay : float
         Decoupled decay: w -= lr * weight_decay * w (Loshchilov and Hutter, 2019).
     l2, l1 : float
@@ -36,13 +39,27 @@ class Optimizer:
     def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None):
         who = type(self).__name__
         self.lr = lr
-        self.schedule = as_schedule(who, lr)
         self.weight_decay = finite_float(f"{who}: weight_decay", weight_decay, minimum=0.0)
         self.l2 = finite_float(f"{who}: l2", l2, minimum=0.0)
         self.l1 = finite_float(f"{who}: l1", l1, minimum=0.0)
         self.decay_all = bool(decay_all)
         self.clip_norm = None if clip_norm is None else _positive(f"{who}: clip_norm", clip_norm)
         self.clip_value = None if clip_value is None else _positive(f"{who}: clip_value", clip_value)
+
+    @property
+    def lr(self):
+        """Learning rate: a number, a schedule or a callable."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr):
+        self.schedule = as_schedule(type(self).__name__, lr)
+        self._lr = lr
+
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+        if name not in RATES:
+            note()
 
     def constants(self, update: int) -> dict[str, float]:
         """The rule's own numbers by their names in the hyper table."""

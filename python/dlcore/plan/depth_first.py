@@ -7,6 +7,7 @@ only the run reads are larger than a cache, they get room for one block instead 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .. import _core, ops
@@ -30,13 +31,20 @@ def sections(
     depth is not cut, -1 of a product whose items are not chunks of rows. ``elsewhere``: what nodes outside of the list read.
     """
     parts: list[Section] = []
+    readers = _readers(nodes)
     for run in _runs(nodes, depths):
         first = [n for n in run if _prepares(n)]
         rest = tuple(n for n in run if not _prepares(n))
-        others = {v for n in nodes if n not in rest for v in n.reads()}
-        section = _depth_first(rest, others | elsewhere, depths, itemsize)
+        inside = _readers(rest)
+        others = {v for n in rest for v in n.writes() if v in elsewhere or readers[v] > inside[v]}
+        section = _depth_first(rest, others, depths, itemsize)
         parts += [*cut(first, phases), section] if section else cut(run, phases)
     return merge_serial(parts)
+
+
+def _readers(nodes: Iterable[Node]) -> Counter[Value]:
+    """How often each value is read."""
+    return Counter(v for n in nodes for v in n.reads())
 
 
 def _runs(nodes: Iterable[Node], depths) -> Iterator[list[Node]]:

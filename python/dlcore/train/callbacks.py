@@ -7,12 +7,15 @@ import sys
 import time
 
 from ..arguments import finite_float, one_of, positive_int
+from ..errors import expected
 
 MONITORS = ("loss", "validation_loss", "validation_accuracy", "accuracy")
 
 
 class Callback:
-    """Base class. ``on_epoch_end`` may return True to stop."""
+    """Base class. ``on_epoch_end`` may return True to stop; ``reason`` is then that of the history (default: the class)."""
+
+    reason = ""
 
     def on_fit_begin(self, net, epochs: int) -> None:
         """Before the first epoch."""
@@ -46,6 +49,8 @@ class EarlyStopping(Callback):
     [False, False, True]
     """
 
+    reason = "no improvement"
+
     def __init__(self, patience: int = 10, min_delta: float = 0.0, monitor: str = "validation_loss"):
         self.patience = positive_int("EarlyStopping: patience", patience)
         self.min_delta = finite_float("EarlyStopping: min_delta", min_delta, minimum=0.0)
@@ -64,6 +69,16 @@ class EarlyStopping(Callback):
             return False
         self.waited += 1
         return self.waited >= self.patience
+
+
+def check_monitor(who: str, monitor: str, loss, validated: bool) -> None:
+    """Refuse a column that histories of this loss, with or without a validation part, have not."""
+    known = [m for m in MONITORS if loss.task == "classification" or not m.endswith("accuracy")]
+    names = [m for m in known if validated or not m.startswith("validation")]
+    if monitor not in names:
+        hint = "" if validated else "pass validation= to fit"
+        what = f"one of {', '.join(map(repr, names))} with {loss!r}"
+        raise ValueError(expected(f"{who}: monitor", what, repr(monitor), hint))
 
 
 def score(monitor: str, row: dict) -> float:
@@ -133,6 +148,7 @@ def _short(number: float) -> str:
 class _Function(Callback):
     def __init__(self, function):
         self.function = function
+        self.reason = f"callback {getattr(function, '__name__', type(function).__name__)}"
 
     def on_epoch_end(self, net, row):
         return self.function(net, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core
+from .. import _core, changes
 from ..device_array import DeviceArray
 from ..errors import describe, expected
 from ..plan import Batch, Source, evaluation, finish, prediction
@@ -43,7 +43,7 @@ class Forward:
 
     def __init__(self, net, x: np.ndarray, softmax: bool):
         plan = prediction_plan(net, x, softmax)
-        self.shape, self.dtype, self.input = (len(x), net.out_features), np.dtype(net.dtype), net.input
+        self.shape, self.dtype, self.version = (len(x), net.out_features), np.dtype(net.dtype), changes.latest
         arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, self.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
         self.counters = memoryview(net.tables.view(np.int64))
@@ -52,7 +52,7 @@ class Forward:
 
     def accepts(self, net, x) -> bool:
         """Use this array from now on, unless something about it is new or to be refused."""
-        return self.input is net.input and self.prepared.accept(self.x, x)
+        return self.version is changes.latest and self.prepared.accept(self.x, x)
 
     def run(self, net, out: np.ndarray) -> None:
         self.prepared.set(self.out, out)
@@ -132,22 +132,32 @@ class Evaluation:
         sizes = [(s, n) for s, n in ((size, len(rows) // size), (len(rows) % size, 1)) if s]
         self.order = rows.index
         self.feed = feed(net, rows, sizes, ordered=self.order is not None)
-        self.calls = {size: self._bound(size) for size, _ in self.feed.sizes}
+        self.calls: dict[int, Bound] = {}
+        self._bind()
 
-    def _bound(self, size: int) -> Bound:
+    def _plan(self, size: int):
         net, loss, batch = self.net, self.loss, self.feed.batch(size)
 
         def build():
             trace = evaluation(net.layer, loss, batch)
             return finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm)
 
-        plan = net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
-        arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
-        return Bound(plan, arenas, [(("gradients",), 1)])
+        return net.plans.get(("evaluate", net.precision, net.gemm, batch, loss.key()), build)
+
+    def _bind(self) -> None:
+        net = self.net
+        for size, _ in self.feed.sizes:
+            plan = self._plan(size)
+            if size not in self.calls or self.calls[size].plan is not plan:
+                arenas = {**net.arenas(), **self.feed.arenas, "order": self.order, "scratch": net.scratch(plan.scratch_bytes)}
+                self.calls[size] = Bound(plan, arenas, [(("gradients",), 1)])
+        self.version = changes.latest
 
     def run(self) -> dict:
         """Loss, number of rows and, for classification, accuracy."""
         net = self.net
+        if self.version is not changes.latest:
+            self._bind()
         _take_metrics(net.tables)
         for piece in self.feed.pieces(self.order):
             net.tables.view(np.int64)[_core.COUNTER["position"]] = piece.position

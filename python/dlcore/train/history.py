@@ -11,7 +11,7 @@ class History:
     """Rows of numbers by epoch.
 
     ``history["loss"]`` is a column; ``history.rows`` the list of dicts; ``best`` the epoch (from 1) whose weights were kept;
-    ``reason`` says why training stopped.
+    ``reason`` says why training stopped. ``lr`` is the rate of an epoch's last update.
     """
 
     def __init__(self):
@@ -27,6 +27,9 @@ class History:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} epochs, best={self.best}, reason={self.reason!r})"
 
     def csv(self) -> str:
         """The rows as CSV text."""

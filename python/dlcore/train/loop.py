@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -38,49 +39,61 @@ def batch_sizes(rows: int, batch_size: int, statistics: bool) -> list[tuple[int,
 class Loop:
     """One call of fit."""
 
-    def __init__(self, training: Training, rows: Rows, validation: Rows | None, options):
-        self.training, self.net, self.rows = training, training.net, rows
+    def __init__(self, training: Training, loss, rows: Rows, validation: Rows | None, options):
+        self.training, self.loss, self.net, self.rows = training, loss, training.net, rows
         self.options = options
         statistics = any(True for _ in statistics_layers(self.net.layer))
         self.sizes = batch_sizes(len(rows), options.batch_size, statistics)
-        self.updates_per_epoch = sum(-(-n // training.accumulate) for _, n in self.sizes)
+        self.updates_per_epoch = sum(-(-n // options.accumulate) for _, n in self.sizes)
         self.history = History()
         self.seconds_per_update = 0.0
         self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
         self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
-        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=training.accumulate)
+        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=options.accumulate)
         self.bound = {size: self._bind(self._plan(size), count) for size, count in self.sizes}
-        self.evaluation = None if validation is None else Evaluation(self.net, validation, training.loss)
+        self.evaluation = None if validation is None else Evaluation(self.net, validation, loss)
         self.best_score: float | None = None
         self.best_weights: np.ndarray | None = None
 
     def run(self, callbacks: list[cb.Callback]) -> History:
-        """All epochs; the best weights are restored whatever ends the loop."""
+        """All epochs; the best weights are restored and every callback told whatever ends the loop."""
         self.begin = time.monotonic()
         for c in callbacks:
             c.on_fit_begin(self.net, self.options.epochs)
         self.history.reason = "interrupted"
+        ends = [partial(c.on_fit_end, self.net, self.history) for c in callbacks]
+        first = None
+        for call in (partial(self._epochs, callbacks), self._restore_best, *ends):
+            try:
+                call()
+            except BaseException as error:
+                if first is None:
+                    first = error
+                else:
+                    first.add_note(f"on_fit_end: {error!r}")
         try:
-            self._epochs(callbacks)
+            if first is not None:
+                raise first
         finally:
-            if self.best_weights is not None:
-                self.net.store.array[:] = self.best_weights
-            for c in callbacks:
-                c.on_fit_end(self.net, self.history)
+            del first  # its traceback holds this frame
         return self.history
+
+    def _restore_best(self) -> None:
+        if self.best_weights is not None:
+            self.net.store.array[:] = self.best_weights
 
     def _epochs(self, callbacks) -> None:
         for epoch in range(1, self.options.epochs + 1):
             row = self._epoch(epoch)
             self.history.rows.append(row)
             self._keep_best(row)
-            stops = [c.on_epoch_end(self.net, row) for c in callbacks]
+            stopping = [c for c in callbacks if c.on_epoch_end(self.net, row)]
             if not np.isfinite(row["loss"]):
                 warnings.warn(f"fit: the loss became {row['loss']} in epoch {epoch}; try a lower lr", stacklevel=5)
                 self.history.reason = "the loss is not finite"
                 return
-            if any(stops):
-                self.history.reason = "no improvement"
+            if stopping:
+                self.history.reason = stopping[0].reason or f"callback {type(stopping[0]).__name__}"
                 return
             limit = self.options.time_limit
             if limit is not None and time.monotonic() - self.begin > limit:
@@ -90,29 +103,31 @@ class Loop:
 
     def _epoch(self, epoch: int) -> dict:
         start = time.monotonic()
-        lr = self.training.optimizer.row(self.training.updates, self.updates_per_epoch)["lr"]
         loss, weight, correct, rows = self._train()
         row = {"epoch": epoch, "loss": loss / weight if weight else 0.0}
         if self.net.precision == "float16":
             row |= {"loss_scale": self.training.loss_scale, "skipped": self.skipped}
-        if self.training.loss.task == "classification":
+        if self.loss.task == "classification":
             row["accuracy"] = correct / rows
         seconds = time.monotonic() - start
         if self.evaluation is not None:
             row.update({f"validation_{k}": v for k, v in self.evaluation.run().items() if k != "rows"})
+        last = max(0, self.training.updates - 1)
         row |= {
-            "lr": lr,
+            "lr": self.training.optimizer.row(last, self.updates_per_epoch)["lr"],
             "seconds": time.monotonic() - start,
             "samples_per_second": len(self.rows) / max(seconds, 1e-9),
         }
         return row
 
     def _plan(self, size: int):
-        return self.training.plan(self.feed.batch(size), table_rows=TABLE_ROWS, rows=self.options.batch_size)
+        options = {"rows": self.options.batch_size, "accumulate": self.options.accumulate > 1}
+        return self.training.plan(self.loss, self.feed.batch(size), table_rows=TABLE_ROWS, **options)
 
     def _bind(self, plan, batches: int) -> Bound:
         """A plan with its memory; the program: whole updates, then the gradients that are left of so many batches."""
-        net, k = self.net, self.training.accumulate
+        net, k = self.net, self.options.accumulate
+        self.training.gradients[:] = 0  # those of frozen parameters are part of the norm, and sums begin with them
         arenas = self.training.arenas(
             **self.feed.arenas, order=np.arange(len(self.rows)), scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
             results=self.results,
@@ -126,7 +141,7 @@ class Loop:
         self.skipped = 0
         for piece in self.feed.pieces(self._order()):
             size, done, plan = piece.size, 0, self._plan(piece.size)
-            if plan is not self.bound[size].plan:  # a callback has frozen something
+            if plan is not self.bound[size].plan:  # a callback has changed something
                 self.bound[size] = self._bind(plan, counts[size])
             while done < piece.batches:
                 steps = min(piece.batches - done, self._chunk())
@@ -143,12 +158,12 @@ class Loop:
 
     def _chunk(self) -> int:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
-        k = self.training.accumulate
+        k = self.options.accumulate
         wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
         return max(1, min(TABLE_ROWS, int(wanted))) * k
 
     def _run(self, bound: Bound, arenas: dict, position: int, steps: int) -> np.ndarray:
-        training, net, k = self.training, self.net, self.training.accumulate
+        training, net, k = self.training, self.net, self.options.accumulate
         whole, rest = divmod(steps, k)
         updates = whole + (rest > 0)
         self.results[:updates] = 0
