@@ -85,7 +85,7 @@ class Bound : public Attachment {
       const bool needed = recording.planned[i].entry->scratch(owned.borrow()) > 0;  // else nobody has checked it
       views.push_back(needed ? owned.scratch : absent_view());
       const bool mapped = gemm_of(recording.planned[i].instruction) == Gemm::wgmma;
-      parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, owned.numbers),
+      parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, numbers_of(i)),
                         append(original_, std::vector<TensorMap>(mapped ? PRODUCT_MAPS : 0))});
     }
     memory_ = naming("run: instructions", [&] { return device_allocate(int64_t(original_.size())); });
@@ -171,6 +171,14 @@ class Bound : public Attachment {
                                        instruction.rows, ", ", instruction.cols, "), launch ", step.phase, ": ",
                                        error.what()));
     }
+  }
+
+  std::vector<double> numbers_of(size_t i) const {
+    const Planned& planned = recording_.planned[i];
+    std::vector<double> numbers = recording_.owned[i].numbers;
+    const auto table = static_cast<const Entry*>(planned.entry)->table;
+    for (const double x : table ? table(planned.instruction) : std::vector<double>()) numbers.push_back(x);
+    return numbers;
   }
 
   // Turns the offsets of an instruction into addresses.
