@@ -109,6 +109,7 @@ class Bound : public Attachment {
     const std::vector<char*> found(bases, bases + recording_.arenas.size());
     if (found != bases_) write(found);
     if (!is_single() && graph_ == nullptr) {
+      device_load(&load_of, this);
       graph_ = naming("run: instructions", [&] { return device_capture(&launch_of, this); });
     }
   }
@@ -151,11 +152,14 @@ class Bound : public Attachment {
     }
   }
 
+  static void load_of(void* bound) { static_cast<Bound*>(bound)->launch(false); }
   static void launch_of(void* bound) { static_cast<Bound*>(bound)->launch(); }
 
-  void launch() {
+  // runs: also what libraries launch, who have loaded their kernels in `prepare`
+  void launch(bool runs = true) {
     for (const Step& step : recording_.steps) {
       const Launch& launch = launches_[size_t(step.first)];
+      if (!runs && step.phase == 0 && is_library(*launch.instruction)) continue;
       const Entry* entry = static_cast<const Entry*>(recording_.planned[size_t(step.first)].entry);
       named(step, [&] { entry->launch(launch, step.phase); });
     }
