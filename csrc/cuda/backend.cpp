@@ -285,6 +285,15 @@ void DeviceBackend::put(char* to, const char* from, int64_t bytes) {
   device_copy(to, from, bytes);
 }
 
+void DeviceBackend::settle() noexcept {
+  try {
+    const OnDevice here(device_);
+    const Lock lock(device_mutex());
+    device_wait();
+  } catch (const std::exception&) {  // somebody reports why we are here
+  }
+}
+
 int64_t DeviceBackend::scratch(const Instruction& instruction) const {
   check_instruction(instruction, traits(), "scratch");
   return kernel_table[int32_t(instruction.kernel)]->scratch(instruction);
