@@ -30,10 +30,11 @@ def test_pinned_memory_is_read_when_a_run_has_failed(emulator):
     program = [([core.record([([instruction], False, 0, 0)])], 1)]
     pinned = core.feed(memory.bases[0].nbytes)
     bases = [np.frombuffer(pinned, np.uint8), *memory.bases[1:]]
-    core.run(program, bases, 2)  # streams are as late as can be from here on
+    prepared = core.prepare(program, bases)
+    prepared.run(2)  # streams are as late as can be from here on
     emulator.emulator_set("launches", 0)
     with pytest.raises(RuntimeError, match="cudaLaunchKernel"):
-        core.run(program, bases, 2)
+        prepared.run(2)
     assert emulator.emulator_count("waiting") == 0
 
 
