@@ -116,7 +116,7 @@ FAULTS = re.findall(r"__global__ void (\w+)", (Path(__file__).parents[1] / "csrc
 
 def launch_everything(core):
     for name in _core.KERNELS:
-        for rows, cols in ((5, 7), (130, 67)):
+        for rows, cols in ((5, 7), (130, 67), (3, 140)):
             make_case(core, name, rows, cols).run(core)
     x = np.ones((130, 67), np.float32)
     pointwise(core, x, [stage("sum", out=np.empty((1, 67), np.float32))])
