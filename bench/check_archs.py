@@ -55,7 +55,7 @@ class Grep:
     archs: str = ".*"
 
 
-TILES = "(pointwise|gather|softmax|layer_norm|layer_norm_backward)_kernel|(loss|cross_entropy)_gradient"
+TILES = "(pointwise|gather|softmax|cross_entropy|loss|layer_norm|layer_norm_backward)_kernel|(loss|cross_entropy)_gradient"
 THREADS = {"75": 1024, "86": 1536, "89": 1536, "120": 1536}  # that a multiprocessor holds; elsewhere 2048
 ROWS = "softmax_rows|layer_norm_statistics|layer_norm_backward_means|loss_rows|cross_entropy_rows"
 GREPS = (

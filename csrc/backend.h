@@ -236,8 +236,9 @@ class Backend {
   virtual char* allocate(int64_t bytes) = 0;  // ALIGNMENT-aligned, zeroed; throws NoMemory
   virtual void release(char* memory, int64_t bytes) = 0;
   virtual void copy(char* to, const char* from, int64_t bytes) = 0;  // between host and its memory, in any direction
-  // To its memory; the next run waits for it, the caller need not.
+  // To its memory; the next run waits for it, the caller need not, unless that fails: then `settle` does.
   virtual void put(char* to, const char* from, int64_t bytes) { copy(to, from, bytes); }
+  virtual void settle() noexcept {}
   virtual int64_t scratch(const Instruction&) const = 0;
   // Of the B operand, of 0 terms; kept: it is packed once for many products.
   virtual Layout layout(Role, int64_t m, int64_t n, int64_t k, bool kept) const = 0;

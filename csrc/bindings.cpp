@@ -227,12 +227,12 @@ class Prepared {
     }
     const WithoutGil without_gil;
     std::vector<char*> addresses;
-    addresses.reserve(found_.size());
     for (size_t i = 0; i < found_.size(); ++i) {
       addresses.push_back(twins_[i] ? twins_[i]->address() : found_[i].address);
-      if (twins_[i]) twins_[i]->bring();
     }
-    backend_.backend->run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+    run_with(*backend_.backend, twins_, [&](Backend& backend) {
+      backend.run(programs_.data(), int32_t(programs_.size()), addresses.data(), threads);
+    });
     for (size_t i = 0; i < found_.size(); ++i) {
       if (twins_[i] && needs_[i].written) twins_[i]->take_back();
     }

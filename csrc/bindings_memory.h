@@ -256,5 +256,19 @@ class Twin {
   Base host_;
 };
 
+// Where it fails, copies from pinned memory may be on their way, and the caller may write there again.
+template <class Run>
+void run_with(Backend& backend, const std::vector<std::unique_ptr<Twin>>& twins, Run run) {
+  try {
+    for (const std::unique_ptr<Twin>& twin : twins) {
+      if (twin) twin->bring();
+    }
+    run(backend);
+  } catch (...) {
+    backend.settle();
+    throw;
+  }
+}
+
 }  // namespace
 }  // namespace dlcore

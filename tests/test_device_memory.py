@@ -9,8 +9,10 @@ import pytest
 
 import dlcore as dl
 from checks import rng
+from dlcore import _core
 from dlcore import backend as backends
 from dlcore.train import feed
+from instructions import Memory, build, stage
 
 COLUMNS, CLASSES = 20, 5
 SITES = "parameters|gradients|optimizer\\d|scratch|x|y|weight|run: (instructions|tables|order|hyper|results|constants|x|y|out)"
@@ -20,6 +22,21 @@ def data(rows, dtype="float32", seed=1):
     r = rng(seed)
     x = r.integers(0, 256, (rows, COLUMNS)) if dtype == "uint8" else r.normal(size=(rows, COLUMNS))
     return x.astype(dtype), r.integers(0, CLASSES, rows)
+
+
+def test_pinned_memory_is_read_when_a_run_has_failed(emulator):
+    """What is copied from there is on its way when a launch fails, and the caller may write again."""
+    core, memory, x = _core.Backend("emulated"), Memory(), np.ones((4, 64), np.float32)
+    instruction = build(core, memory, "pointwise", [x], 4, 64, [stage("store", out=np.empty_like(x))])
+    program = [([core.record([([instruction], False, 0, 0)])], 1)]
+    pinned = core.feed(memory.bases[0].nbytes)
+    bases = [np.frombuffer(pinned, np.uint8), *memory.bases[1:]]
+    prepared = core.prepare(program, bases)
+    prepared.run(2)  # streams are as late as can be from here on
+    emulator.emulator_set("launches", 0)
+    with pytest.raises(RuntimeError, match="cudaLaunchKernel"):
+        prepared.run(2)
+    assert emulator.emulator_count("waiting") == 0
 
 
 def make(device="emulated", threads=1):

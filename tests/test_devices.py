@@ -229,6 +229,14 @@ def test_step_is_captured_once_and_an_epoch_is_a_call_for_each_batch_size(other_
             assert after["replays"] - before["replays"] == replays
 
 
+def test_kernels_are_loaded_before_a_capture(emulator):
+    """A capture of the emulator refuses a kernel that nobody has asked for."""
+    (x, y), before = data(5), emulator.emulator_count("loads")
+    emulator.emulator_set("loads", 0)
+    dl.Net(layers("batch_norm"), seed=3, device="emulated").fit(x, y, batch_size=32, verbose=0)
+    assert emulator.emulator_count("loads") > before
+
+
 def test_learning_digits_is_the_same_on_every_device(other_device):
     """The same masks and order: after the same steps the losses differ by rounding only."""
     digits = dl.data.digits()

@@ -281,6 +281,13 @@ def tool(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
+def test_extension_needs_no_library_of_cuda():
+    """The runtime is linked statically; the driver and cuBLASLt are looked up where they are used."""
+    needed = re.findall(r"NEEDED.*\[(.+)\]", tool("readelf", "-d", _core.__file__))
+    assert needed
+    assert not [name for name in needed if re.match("lib(cu|nv)", name)]
+
+
 def test_weak_symbols_of_an_instruction_set_name_it():
     """The linker keeps one of the copies of a weak symbol: it must not be one that only some processors can run."""
     objects = sorted(str(p) for p in ROOT.glob("build/*/CMakeFiles/dlcore_*_f*.dir/**/*.o"))

@@ -233,6 +233,21 @@ def test_loss_adds_to_the_metrics(backend, real, name):
     assert_close(twice, 2 * once, depth=4, scale=once)
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(64, 1), (4200, 2), (33000, 1), (4200, 129)])
+def test_metrics_are_summed_in_one_order_on_every_device(other_device, rows, cols):
+    """Rows within a chunk, then chunks; what a row adds has the same bits, as one column of it is not zero."""
+    r, found = rng(9), []
+    p, t = np.zeros((2, rows, cols), np.float32)
+    p[:, 0] = r.normal(size=rows)
+    weight, before = r.uniform(0, 2, (rows, 1)).astype(np.float32), r.normal(size=_core.METRICS)
+    for isa in (other_device, _core.cpu_info()["available"][-1]):
+        backend, table = _core.Backend(isa), metrics()
+        table[0] = before
+        run_kernel(backend, "loss", [p, t, weight, table], rows, cols, numbers=[backend.losses["squared_error"], 0, 1, 1])
+        found.append(table)
+    assert_same_bits(*found)
+
+
 @pytest.mark.parametrize("cols", [5, 64])
 @pytest.mark.parametrize("name", oracle.LOSSES)
 def test_loss_without_gradient_leaves_the_chain_alone(backend, real, name, cols):

@@ -125,6 +125,21 @@ def test_update_reaches_every_element_of_its_segments_once(cpu_isa, real, sizes)
     assert_same_bits(w, want)
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 1025])
+def test_update_finds_each_of_many_segments(other_device, count):
+    backend, sizes = _core.Backend(other_device), np.resize((3, 0, 1030, 1, 0, 0, 8), count)
+    offsets = np.cumsum([0, *(sizes + 1)])
+    w, g = np.zeros((1, offsets[-1]), np.float32), np.ones((1, offsets[-1]), np.float32)
+    groups = np.arange(count) % 3
+    numbers = update_numbers(backend, "sgd", list(zip(offsets, sizes, groups, groups * 0)), groups=3)
+    hyper = np.concatenate([hyper_row(1, lr) for lr in (1, 2, 3)])[None]
+    run_update(backend, w, g, [None, None], 1.0, hyper, 0, numbers)
+    want = np.zeros_like(w)
+    for at, size, group in zip(offsets, sizes, groups):
+        want[0, at : at + size] = -1 - group
+    assert_same_bits(w, want)
+
+
 def test_update_clears_the_gradient_only_when_asked(backend, real):
     w, g = np.ones((1, 100), real), np.ones((1, 100), real)
     for clear in (0, 1):

@@ -85,7 +85,7 @@ class Bound : public Attachment {
       const bool needed = recording.planned[i].entry->scratch(owned.borrow()) > 0;  // else nobody has checked it
       views.push_back(needed ? owned.scratch : absent_view());
       const bool mapped = gemm_of(recording.planned[i].instruction) == Gemm::wgmma;
-      parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, owned.numbers),
+      parts_.push_back({append(original_, views), append(original_, owned.chain), append(original_, numbers_of(i)),
                         append(original_, std::vector<TensorMap>(mapped ? PRODUCT_MAPS : 0))});
     }
     memory_ = naming("run: instructions", [&] { return device_allocate(int64_t(original_.size())); });
@@ -109,6 +109,7 @@ class Bound : public Attachment {
     const std::vector<char*> found(bases, bases + recording_.arenas.size());
     if (found != bases_) write(found);
     if (!is_single() && graph_ == nullptr) {
+      device_load(&load_of, this);
       graph_ = naming("run: instructions", [&] { return device_capture(&launch_of, this); });
     }
   }
@@ -151,11 +152,14 @@ class Bound : public Attachment {
     }
   }
 
+  static void load_of(void* bound) { static_cast<Bound*>(bound)->launch(false); }
   static void launch_of(void* bound) { static_cast<Bound*>(bound)->launch(); }
 
-  void launch() {
+  // runs: also what libraries launch, who have loaded their kernels in `prepare`
+  void launch(bool runs = true) {
     for (const Step& step : recording_.steps) {
       const Launch& launch = launches_[size_t(step.first)];
+      if (!runs && step.phase == 0 && is_library(*launch.instruction)) continue;
       const Entry* entry = static_cast<const Entry*>(recording_.planned[size_t(step.first)].entry);
       named(step, [&] { entry->launch(launch, step.phase); });
     }
@@ -171,6 +175,14 @@ class Bound : public Attachment {
                                        instruction.rows, ", ", instruction.cols, "), launch ", step.phase, ": ",
                                        error.what()));
     }
+  }
+
+  std::vector<double> numbers_of(size_t i) const {
+    const Planned& planned = recording_.planned[i];
+    std::vector<double> numbers = recording_.owned[i].numbers;
+    const auto table = static_cast<const Entry*>(planned.entry)->table;
+    for (const double x : table ? table(planned.instruction) : std::vector<double>()) numbers.push_back(x);
+    return numbers;
   }
 
   // Turns the offsets of an instruction into addresses.
@@ -271,6 +283,15 @@ void DeviceBackend::put(char* to, const char* from, int64_t bytes) {
   const OnDevice here(device_);
   const Lock lock(device_mutex());
   device_copy(to, from, bytes);
+}
+
+void DeviceBackend::settle() noexcept {
+  try {
+    const OnDevice here(device_);
+    const Lock lock(device_mutex());
+    device_wait();
+  } catch (const std::exception&) {  // somebody reports why we are here
+  }
 }
 
 int64_t DeviceBackend::scratch(const Instruction& instruction) const {

@@ -16,6 +16,7 @@ class DeviceBackend : public DeviceDoor {
   void release(char* memory, int64_t bytes) override;
   void copy(char* to, const char* from, int64_t bytes) override;
   void put(char* to, const char* from, int64_t bytes) override;
+  void settle() noexcept override;
   int64_t scratch(const Instruction&) const override;
   Layout layout(Role, int64_t m, int64_t n, int64_t k, bool kept) const override;
   int32_t terms(Precision, int64_t m, int64_t n, int64_t k, Gemm) const override;

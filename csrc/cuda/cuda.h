@@ -48,11 +48,11 @@ DeviceDoor* emulated_backend(int device);
 std::map<std::string, int64_t> emulated_launches();
 // Runs a kernel with a fault that the emulator finds, or that changes its result with the schedule.
 std::vector<float> emulate_fault(const std::string& fault, uint64_t schedule);
-// How many "allocations", "launches", "copies", "captures" and "replays" there were; bytes "used" of the current
-// device; the number of the current "device".
+// How many "allocations", "launches", "loads" of kernels, "copies", "captures" and "replays" there were; how many
+// things are "waiting" on streams; bytes "used" of the current device; the number of the current "device".
 int64_t emulator_count(const std::string& what);
-// Sets "limit", bytes of each device; the current "device"; 0: no "library" of products; or which of the next
-// "allocations" or "launches" fails.
+// Sets "limit", bytes of each device; the current "device"; 0: no "library" of products, or no "loads" so far; or which
+// of the next "allocations" or "launches" fails.
 void emulator_set(const std::string& what, int64_t value);
 // A stream of somebody else, on which nothing runs before somebody waits, and what he writes there.
 uintptr_t emulator_stream();

@@ -175,6 +175,8 @@ int device_multiprocessors() {
   return count;
 }
 
+static thread_local bool loads = false;  // device_load is at work
+
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,
                    size_t shared_bytes) {
   const dim3 grid{unsigned(blocks), unsigned(members), 1}, block{unsigned(threads), 1, 1};
@@ -182,7 +184,22 @@ void device_launch(const void* kernel, int64_t blocks, int32_t members, int thre
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
           "cudaFuncSetAttribute");
   }
+  if (loads) {
+    cudaFuncAttributes unused;
+    return check(cudaFuncGetAttributes(&unused, kernel), "cudaFuncGetAttributes");
+  }
   check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, here().work), "cudaLaunchKernel");
+}
+
+void device_load(void (*body)(void*), void* argument) {
+  loads = true;
+  try {
+    body(argument);
+  } catch (...) {
+    loads = false;
+    throw;
+  }
+  loads = false;
 }
 
 struct Graph {

@@ -48,9 +48,13 @@ TensorMap device_tensor_map(int64_t address, const std::array<int64_t, 4>& sizes
 
 int device_multiprocessors();
 
-// kernel(arguments...) on (blocks, members) blocks.
+// kernel(arguments...) on (blocks, members) blocks; within device_load its code is loaded and it does not run.
 void device_launch(const void* kernel, int64_t blocks, int32_t members, int threads, void** arguments,
                    size_t shared_bytes);
+
+// The code of a kernel is loaded when it is first asked for, which a capture may refuse: this asks for the kernels that
+// body(argument) launches.
+void device_load(void (*body)(void*), void* argument);
 
 // What body(argument) launches, as a graph that can be replayed.
 struct Graph;

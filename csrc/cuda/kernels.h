@@ -25,6 +25,8 @@ struct Entry : KernelEntry {
   void (*launch)(const Launch& launch, int32_t phase);
   // The tensor maps of a product of wgmma, of operands that have addresses as offsets.
   std::vector<TensorMap> (*maps)(const Instruction&, const View* operands, int32_t members) = nullptr;
+  // What stands behind the numbers on the device.
+  std::vector<double> (*table)(const Instruction&) = nullptr;
 };
 
 extern const Entry product_entry, pointwise_entry, pack_entry, gather_entry, gather_index_entry, moments_finish_entry,

@@ -32,14 +32,12 @@ void launch_kernel(void (*kernel)(Instruction, More...), const Launch& launch, i
                    size_t shared_bytes, typename Same<More>::type... more) {
   Instruction device = launch.device;
 #ifdef DLCORE_EMULATOR
-  emulator::count_launch(reinterpret_cast<const void*>(kernel));
   std::function<void()> thread = [=] { kernel(device, more...); };
   void* arguments[] = {&thread};
-  device_launch(nullptr, blocks, launch.members, threads, arguments, shared_bytes);
 #else
   void* arguments[] = {&device, &more...};
-  device_launch(reinterpret_cast<const void*>(kernel), blocks, launch.members, threads, arguments, shared_bytes);
 #endif
+  device_launch(reinterpret_cast<const void*>(kernel), blocks, launch.members, threads, arguments, shared_bytes);
 }
 
 // The block's shared memory, of as many bytes as the launch says; holds anything until it is written.

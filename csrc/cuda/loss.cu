@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // loss: an elementwise loss of prediction (rows, cols) and target, averaged over the columns of a row; the gradient
-// goes through the chain. Bound by reading both; a warp takes the sums of a row, then tiles make the gradient.
+// goes through the chain. Bound by reading both.
 #include "../math/losses.h"
 
-#include "chain.cuh"
 #include "metrics.cuh"
 
 DLCORE_BEGIN
@@ -22,23 +21,32 @@ __device__ static Arguments arguments_of(const Instruction& in) {
   return {at<real>(weight), weight.ld, real(in.numbers[2]), real(in.numbers[3])};
 }
 
-// What a row adds to the metrics; all lanes of its warp get it.
+struct RowSums {
+  real loss, weight;
+  bool wrong;
+};
+
 template <class Loss>
-__device__ static RowMetrics measure(const Arguments& x, const real* prediction, const real* target, int64_t cols,
-                                     double row_weight) {
-  real loss = 0, weight = 0;
-  bool right = true;
-  along_rows(prediction, target, cols, [&](int64_t, real p, real t) {
-    if constexpr (Loss::classifies) {
-      weight += fma(t, x.weight1 - x.weight0, x.weight0);
-      right = right && Loss::correct(p, t);
-    }
-    loss += Loss::value(p, t, x.weight0, x.weight1);
-  });
-  loss = warp_sum(loss), weight = warp_sum(weight);
-  const bool correct = Loss::classifies && __ballot_sync(ALL_LANES, right) == ALL_LANES;
-  return {row_weight * loss / double(cols), Loss::classifies ? row_weight * weight / double(cols) : row_weight,
-          double(correct)};
+__device__ static void add(const Arguments& x, real p, real t, RowSums& row) {
+  if constexpr (Loss::classifies) {
+    row.weight += fma(t, x.weight1 - x.weight0, x.weight0);
+    row.wrong = row.wrong || !Loss::correct(p, t);
+  }
+  row.loss += Loss::value(p, t, x.weight0, x.weight1);
+}
+
+// Of so many neighbouring lanes; each gets it.
+__device__ static RowSums add_lanes(const RowSums& row, int lanes) {
+  return {warp_sum(row.loss, lanes), warp_sum(row.weight, lanes),
+          warp_reduce(row.wrong, [](int a, int b) { return a | b; }, lanes)};
+}
+
+// What a row adds to the metrics.
+template <class Loss>
+__device__ static RowMetrics measure(const RowSums& row, real weight, int64_t cols) {
+  return row_metrics(double(weight) * row.loss / double(cols),
+                     Loss::classifies ? double(weight) * row.weight / double(cols) : double(weight),
+                     double(Loss::classifies && !row.wrong));
 }
 
 template <class Loss>
@@ -59,26 +67,8 @@ enum Function {
 #undef DLCORE_ENUMERATOR
 };
 
-__global__ void __launch_bounds__(THREADS) loss_rows(const Instruction in, const int64_t metrics) {
-  const int64_t row = row_of_warp();
-  if (row >= in.rows) return;
-  const Arguments x = arguments_of(in);
-  const real* prediction = at<real>(in.operands[0]) + row * in.operands[0].ld;
-  const real* target = at<real>(in.operands[1]) + row * in.operands[1].ld;
-  RowMetrics found = {0, 0, 0};
-  switch (Function(int(in.numbers[0]))) {
-#define DLCORE_CASE(name)                                                                     \
-  case function_##name:                                                                       \
-    found = measure<losses::name>(x, prediction, target, in.cols, double(x.row_weight(row))); \
-    break;
-    DLCORE_LOSSES(DLCORE_CASE)
-#undef DLCORE_CASE
-  }
-  if (lane_of() == 0) scratch_at<RowMetrics>(in, metrics)[row] = found;
-}
-
-__global__ void __launch_bounds__(THREADS, BLOCKS) loss_gradient(const Instruction in) {
-  Tile t = tile_of(in, blockIdx.x), target = t;
+__device__ static void run_gradient(const Instruction& in, Tile& t, ChainMemory& memory) {
+  Tile target = t;
   load_tile(in.operands[0], t);
   load_tile(in.operands[1], target);
   switch (Function(int(in.numbers[0]))) {
@@ -89,26 +79,96 @@ __global__ void __launch_bounds__(THREADS, BLOCKS) loss_gradient(const Instructi
     DLCORE_LOSSES(DLCORE_CASE)
 #undef DLCORE_CASE
   }
-  run_chain(in, t, shared_memory<ChainMemory>());
+  run_chain(in, t, memory);
 }
 
-static int32_t phases(const Instruction& in) { return in.numbers[1] == 0 ? 1 : 1 + chained_phases(in); }
+// ---- narrow rows
 
-static int64_t items(const Instruction& in, int32_t phase) {
-  return phase == 0 ? row_items(in) : phase == 1 ? tile_items(in) : merge_items(in);
+union LossMemory {
+  ChainMemory chain;
+  struct {
+    RowSums rows[TILE];
+    RowMetrics metrics[TILE];
+  };
+};
+
+template <class Loss>
+__device__ static void measure_panel(const Instruction& in, LossMemory& memory) {
+  const Arguments x = arguments_of(in);
+  RowSums rows[SIDE] = {};
+  for (int i = 0; i < tiles_across(in); ++i) {
+    Tile p = panel_tile(in, i), t = p;
+    load_tile(in.operands[0], p);
+    load_tile(in.operands[1], t);
+    each(p, [&](int r, int c, int64_t) { add<Loss>(x, p.v[r][c], t.v[r][c], rows[r]); });
+  }
+  DLCORE_UNROLL(4)
+  for (RowSums& row : rows) row = add_lanes(row, ACROSS);
+  publish_rows(rows, memory.rows);
+  const int64_t row = panel_row(in);
+  if (row < 0) return;
+  memory.metrics[threadIdx.x] = measure<Loss>(memory.rows[threadIdx.x], x.row_weight(row), in.cols);
+}
+
+// metrics: where those of chunks are in scratch
+__global__ void __launch_bounds__(THREADS, FEWER_BLOCKS) loss_kernel(const Instruction in, const int64_t metrics) {
+  LossMemory& memory = shared_memory<LossMemory>();
+  switch (Function(int(in.numbers[0]))) {
+#define DLCORE_CASE(name)                    \
+  case function_##name:                      \
+    measure_panel<losses::name>(in, memory); \
+    break;
+    DLCORE_LOSSES(DLCORE_CASE)
+#undef DLCORE_CASE
+  }
+  __syncthreads();
+  add_chunk(in, 3, metrics, memory.metrics);
+  for (int i = 0; i < tiles_across(in) && in.numbers[1] != 0; ++i) {
+    Tile t = panel_tile(in, i);
+    run_gradient(in, t, memory.chain);
+  }
+}
+
+// ---- wide rows
+
+template <class Loss>
+__device__ static RowMetrics measure_row(const Instruction& in, int64_t row) {
+  const Arguments x = arguments_of(in);
+  const real weight = x.row_weight(row);
+  const real* prediction = at<real>(in.operands[0]) + row * in.operands[0].ld;
+  const real* target = at<real>(in.operands[1]) + row * in.operands[1].ld;
+  RowSums sums = {};
+  along_rows(prediction, target, in.cols, [&](int64_t, real p, real t) { add<Loss>(x, p, t, sums); });
+  return measure<Loss>(add_lanes(sums, WARP), weight, in.cols);
+}
+
+__global__ void __launch_bounds__(THREADS) loss_rows(const Instruction in, const int64_t metrics) {
+  const int64_t row = row_of_warp();
+  if (row >= in.rows) return;
+  RowMetrics found = {};
+  switch (Function(int(in.numbers[0]))) {
+#define DLCORE_CASE(name)                       \
+  case function_##name:                         \
+    found = measure_row<losses::name>(in, row); \
+    break;
+    DLCORE_LOSSES(DLCORE_CASE)
+#undef DLCORE_CASE
+  }
+  if (lane_of() == 0) scratch_at<RowMetrics>(in, metrics)[row] = found;
+}
+
+__global__ void __launch_bounds__(THREADS, BLOCKS) loss_gradient(const Instruction in) {
+  Tile t = tile_of(in, blockIdx.x);
+  run_gradient(in, t, shared_memory<ChainMemory>());
 }
 
 static int64_t metrics_offset(const Instruction& in) { return round_up(chain_scratch(in), ALIGNMENT); }
-static int64_t scratch(const Instruction& in) { return metrics_offset(in) + row_metrics_scratch(in); }
+static int64_t scratch(const Instruction& in) { return metrics_offset(in) + metrics_scratch(in); }
 
 static void launch(const Launch& l, int32_t phase) {
-  const int64_t blocks = items(*l.instruction, phase), metrics = metrics_offset(*l.instruction);
-  if (phase == 1) return launch_kernel(loss_gradient, l, blocks, THREADS, sizeof(ChainMemory));
-  if (phase == 2) return launch_merge(l);
-  launch_kernel(loss_rows, l, blocks, THREADS, 0, metrics);
-  launch_metrics(l, 3, metrics);
+  launch_loss(l, phase, {loss_kernel, sizeof(LossMemory), loss_rows, loss_gradient, 3}, metrics_offset(*l.instruction));
 }
 
-extern const Entry loss_entry = {{phases, items, scratch, nullptr}, launch};
+extern const Entry loss_entry = {{loss_phases, loss_items, scratch, nullptr}, launch};
 
 DLCORE_END

@@ -41,16 +41,16 @@ __device__ inline void store4_global(real* p, const real (&x)[4], int n) {
   store4(p, x, n);
 }
 
-// Of all lanes, in one order; every lane gets it.
+// Of all lanes, or of so many neighbours, in one order; every lane gets it.
 template <class T, class F>
-__device__ inline T warp_reduce(T x, F f) {
-  for (int lanes = WARP / 2; lanes > 0; lanes /= 2) x = f(x, __shfl_xor_sync(ALL_LANES, x, lanes));
+__device__ inline T warp_reduce(T x, F f, int lanes = WARP) {
+  while ((lanes /= 2) > 0) x = f(x, __shfl_xor_sync(ALL_LANES, x, lanes));
   return x;
 }
 
 template <class T>
-__device__ inline T warp_sum(T x) {
-  return warp_reduce(x, [](T a, T b) { return a + b; });
+__device__ inline T warp_sum(T x, int lanes = WARP) {
+  return warp_reduce(x, [](T a, T b) { return a + b; }, lanes);
 }
 
 // Kernels that take a row a warp.

@@ -149,27 +149,33 @@ __device__ static void copy_four(const Instruction& in, const double* segment, i
   for (int p = 0; p < parts; ++p) store_part4(copies.dtype, to + p * size, p, w, 4);
 }
 
-// Four elements from `offset` on, the first n of them.
+struct Four {
+  real w[4], g[4], s1[4], s2[4];
+};
+
+// Elements from `offset` on, the first n of them.
+__device__ static void load_four(const Instruction& in, int64_t offset, int n, Four& x) {
+  const View* views = in.operands;
+  load4(at<real>(views[update_w]) + offset, n, x.w), load4(at<real>(views[update_g]) + offset, n, x.g);
+  if (views[update_s1].arena >= 0) load4(at<real>(views[update_s1]) + offset, n, x.s1);
+  if (views[update_s2].arena >= 0) load4(at<real>(views[update_s2]) + offset, n, x.s2);
+}
+
 template <class Rule>
 __device__ static void update_four(const Instruction& in, const double* segment, const Step& step, int64_t offset,
-                                   int n) {
+                                   int n, Four& x) {
   const View* views = in.operands;
-  real *ws = at<real>(views[update_w]) + offset, *gs = at<real>(views[update_g]) + offset;
-  real w[4], g[4], s1[4] = {}, s2[4] = {};
-  load4(ws, n, w), load4(gs, n, g);
-  if (Rule::states > 0) load4(at<real>(views[update_s1]) + offset, n, s1);
-  if (Rule::states > 1) load4(at<real>(views[update_s2]) + offset, n, s2);
   DLCORE_UNROLL(4)
   for (int i = 0; i < 4; ++i) {
-    const real u = Rule::direction(penalized(w[i], g[i], step), s1[i], s2[i], step.rule);
-    w[i] = fma(-step.lr, u, w[i] * step.keep);
-    g[i] = 0;
+    const real u = Rule::direction(penalized(x.w[i], x.g[i], step), x.s1[i], x.s2[i], step.rule);
+    x.w[i] = fma(-step.lr, u, x.w[i] * step.keep);
+    x.g[i] = 0;
   }
-  store4_global(ws, w, n);
-  copy_four(in, segment, offset, w);
-  if (Rule::states > 0) store4_global(at<real>(views[update_s1]) + offset, s1, n);
-  if (Rule::states > 1) store4_global(at<real>(views[update_s2]) + offset, s2, n);
-  if (step.clear) store4_global(gs, g, n);
+  store4_global(at<real>(views[update_w]) + offset, x.w, n);
+  copy_four(in, segment, offset, x.w);
+  if (Rule::states > 0) store4_global(at<real>(views[update_s1]) + offset, x.s1, n);
+  if (Rule::states > 1) store4_global(at<real>(views[update_s2]) + offset, x.s2, n);
+  if (step.clear) store4_global(at<real>(views[update_g]) + offset, x.g, n);
 }
 
 // (1, LOSS_SCALE), may be absent: did the gradients overflow?
@@ -193,20 +199,49 @@ DLCORE_HD static int64_t segment_blocks(const double* segment) {
   return ceil_div(int64_t(segment[segment_size]), UPDATE_BLOCK);
 }
 
+// On the device the first block of each segment comes behind the numbers.
+static std::vector<double> first_blocks(const Instruction& in) {
+  std::vector<double> firsts;
+  int64_t blocks = 0;
+  for (int64_t s = 0; s < int64_t(in.numbers[update_segments]); ++s) {
+    firsts.push_back(double(blocks));
+    blocks += segment_blocks(in.numbers + update_first + s * SEGMENT);
+  }
+  return firsts;
+}
+
+// The last of n segments that begins at this block or before: a warp looks at 32 at a time.
+__device__ static int64_t find_segment(const double* firsts, int64_t n, double block) {
+  int64_t found = 0;
+  for (int64_t step = n; step > 1;) {
+    step = ceil_div(step, WARP);
+    const int64_t probe = found + lane_of() * step;
+    const unsigned begun = __ballot_sync(ALL_LANES, probe < n && firsts[probe] <= block);
+    found += (__popc(begun) - 1) * step;
+  }
+  return found;
+}
+
 __global__ void __launch_bounds__(THREADS) update_kernel(const Instruction in) {
-  const double* segment = in.numbers + update_first;
-  int64_t block = blockIdx.x;
-  for (; block >= segment_blocks(segment); segment += SEGMENT) block -= segment_blocks(segment);
-  const int64_t first = block * UPDATE_BLOCK + 4 * threadIdx.x, left = int64_t(segment[segment_size]) - first;
-  if (left <= 0) return;
+  Step& shared = shared_memory<Step>();
+  const int64_t segments = int64_t(in.numbers[update_segments]);
+  const double* firsts = in.numbers + update_first + segments * SEGMENT;
+  const int64_t found = find_segment(firsts, segments, blockIdx.x);
+  const double* segment = in.numbers + update_first + found * SEGMENT;
+  const int64_t first = (blockIdx.x - int64_t(firsts[found])) * UPDATE_BLOCK + 4 * threadIdx.x;
   const int64_t offset = int64_t(segment[segment_offset]) + first;
-  const int n = int(min(4, left));
+  const int n = int(max(0, min(4, int64_t(segment[segment_size]) - first)));
   if (is_skipped(in.operands[update_state])) return clear_four(in, offset, n);
-  const Step step = make_step(in, segment);
+  Four x = {};
+  load_four(in, offset, n, x);
+  if (threadIdx.x == 0) shared = make_step(in, segment);  // while the others' elements are on their way
+  __syncthreads();
+  if (n == 0) return;
+  const Step step = shared;
   switch (Rule(int(in.numbers[update_rule]))) {
 #define DLCORE_CASE(name) \
   case rule_##name:       \
-    return update_four<rules::name>(in, segment, step, offset, n);
+    return update_four<rules::name>(in, segment, step, offset, n, x);
     DLCORE_RULES(DLCORE_CASE)
 #undef DLCORE_CASE
   }
@@ -222,7 +257,7 @@ static int64_t update_items(const Instruction& in, int32_t) {
 
 static void launch_update(const Launch& l, int32_t) {
   const int64_t blocks = update_items(*l.instruction, 0);
-  if (blocks > 0) launch_kernel(update_kernel, l, blocks, THREADS, 0);
+  if (blocks > 0) launch_kernel(update_kernel, l, blocks, THREADS, sizeof(Step));
 }
 
 // ---- tick: [counters!, metrics!?, grad_scale?, results!?, loss_scale?]
@@ -257,7 +292,8 @@ __global__ void tick_kernel(const Instruction in) {
 static void launch_tick(const Launch& l, int32_t) { launch_kernel(tick_kernel, l, 1, 1, 0); }
 
 extern const Entry grad_scale_entry = {{scale_phases, scale_items, scale_scratch, nullptr}, launch_scale};
-extern const Entry update_entry = {{one_phase, update_items, no_scratch, nullptr}, launch_update};
+extern const Entry update_entry = {
+    {one_phase, update_items, no_scratch, nullptr}, launch_update, nullptr, first_blocks};
 extern const Entry tick_entry = {{one_phase, one_item, no_scratch, nullptr}, launch_tick};
 
 DLCORE_END

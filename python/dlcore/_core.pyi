@@ -405,12 +405,12 @@ def emulate_fault(fault: str, schedule: int) -> list[float]:
     """What a kernel with a planted fault makes under a schedule; RuntimeError where the emulator finds it."""
 
 def emulator_count(what: str) -> int:
-    """How many "allocations", "launches", "copies", "captures" or "replays" there were; bytes "used" of the current device;
-    the number of the current "device"."""
+    """How many "allocations", "launches", "loads" of kernels, "copies", "captures" or "replays" there were; how many things
+    are "waiting" on streams; bytes "used" of the current device; the number of the current "device"."""
 
 def emulator_set(what: str, value: int) -> None:
-    """Set the "limit" of bytes of each device, the current "device", whether there is a "library" of products (0: no),
-    or which of the next "allocations" or "launches" is to fail, from 0."""
+    """Set the "limit" of bytes of each device, the current "device", whether there is a "library" of products (0: no)
+    or were "loads" (0: none), or which of the next "allocations" or "launches" is to fail, from 0."""
 
 def emulator_stream() -> int:
     """A stream of somebody else, on which nothing runs before somebody waits for it."""

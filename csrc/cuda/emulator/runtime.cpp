@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <set>
 #include <stdexcept>
 #include <thread>
@@ -63,6 +64,7 @@ typedef std::lock_guard<std::recursive_mutex> Lock;
 
 std::map<const char*, Block> blocks;
 std::set<EmulatedStream*> streams;
+std::set<std::pair<int, const void*>> loaded;  // kernels, of a device
 std::map<std::string, int64_t> counts;
 std::map<std::string, int64_t> countdowns;  // to a failure
 int64_t limit = int64_t(1) << 40;           // bytes of a device
@@ -152,6 +154,13 @@ bool capturing() {
   });
 }
 
+// The code of a kernel, on a device when it is first asked for.
+cudaError_t load(const void* kernel) {
+  if (capturing() && loaded.count({device, kernel}) == 0) return cudaErrorStreamCaptureUnsupported;
+  if (loaded.insert({device, kernel}).second) ++counts["loads"];
+  return cudaSuccess;
+}
+
 cudaError_t waited() { return failure.empty() ? cudaSuccess : cudaErrorLaunchFailure; }
 
 cudaError_t allocate(void** memory, size_t bytes, int on) {
@@ -212,6 +221,11 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void* kernel) {
+  const Lock lock(mutex);
+  return load(kernel);
+}
 
 cudaError_t cudaGetDevice(int* found) { return *found = device, cudaSuccess; }
 
@@ -312,10 +326,13 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 
-cudaError_t cudaLaunchKernel(const void*, dim3 grid, dim3 block, void** arguments, size_t shared_bytes,
+cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments, size_t shared_bytes,
                              cudaStream_t stream) {
   const Lock lock(mutex);
   if (fails("launches")) return cudaErrorInvalidValue;
+  const cudaError_t error = load(kernel);
+  if (error != cudaSuccess) return error;
+  dlcore::emulator::count_launch(kernel);
   const auto thread = *static_cast<std::function<void()>*>(arguments[0]);
   return put(stream, {[=] {
                         dlcore::emulator::run_grid(
@@ -373,14 +390,16 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
 }
 
 // Refuses what the driver's manual does, and tensors that do not lie in one allocation.
-CUresult cuTensorMapEncodeTiled(CUtensorMap* to, CUtensorMapDataType, cuuint32_t rank, void* address,
+CUresult cuTensorMapEncodeTiled(CUtensorMap* to, CUtensorMapDataType type, cuuint32_t rank, void* address,
                                 const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
-                                const cuuint32_t* every, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                const cuuint32_t* every, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   const Lock lock(mutex);
   constexpr cuuint64_t MOST_SIZE = cuuint64_t(1) << 32, MOST_STRIDE = cuuint64_t(1) << 40, MOST_BOX = 256, ROW = 128;
   dlcore::emulator::BoxMap map = {reinterpret_cast<uintptr_t>(address), {}, {}, {}};
-  bool fits = rank == 4 && map.address % 16 == 0 && reinterpret_cast<uintptr_t>(to) % alignof(CUtensorMap) == 0;
+  bool fits = type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 && interleave == CU_TENSOR_MAP_INTERLEAVE_NONE &&
+              swizzle == CU_TENSOR_MAP_SWIZZLE_128B && rank == 4 && map.address % 16 == 0 &&
+              reinterpret_cast<uintptr_t>(to) % alignof(CUtensorMap) == 0;
   cuuint64_t last = 2 * sizes[0];
   for (cuuint32_t d = 0; d < 4 && fits; ++d) {
     map.sizes[d] = sizes[d], map.box[d] = box[d];
@@ -413,6 +432,11 @@ int64_t emulator_count(const std::string& what) {
   const Lock lock(mutex);
   if (what == "device") return device;
   if (what == "used") return used(device);
+  if (what == "waiting") {
+    return std::accumulate(streams.begin(), streams.end(), int64_t(0), [](int64_t sum, const EmulatedStream* stream) {
+      return sum + (stream->late ? 0 : int64_t(stream->queue.size()));
+    });
+  }
   return counts[what];
 }
 
@@ -422,6 +446,8 @@ void emulator_set(const std::string& what, int64_t value) {
     cudaSetDevice(int(value));
   } else if (what == "limit") {
     limit = value;
+  } else if (what == "loads") {
+    loaded.clear();
   } else if (what == "library") {
     dlcore::emulator::has_library = value != 0;
   } else {

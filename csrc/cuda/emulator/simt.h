@@ -156,6 +156,8 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   return unsigned(dlcore::emulator::exchange(dlcore::emulator::Exchange::ballot, mask, predicate != 0, 0));
 }
 
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane) {
   using namespace dlcore::emulator;
