@@ -17,7 +17,7 @@ from dlcore.bench.peak import Peak
 from process import Absent, Failed, Pool, Process, ask_all, ask_one
 
 STEPS = 5
-TOLERANCES = {"float32": 5e-4, "bf16": 5e-2}  # of losses after a few steps, and of outputs
+TOLERANCES = {"float32": 5e-4, "bf16": 5e-2, "tf32": 6e-3}  # of losses after a few steps, and of outputs
 ROUND_SECONDS = {"train": 0.3, "infer": 0.1, "ops": 0.2}
 ROWS = ("1", "64", "4096")  # of a prediction
 OURS = "dlcore"
@@ -25,10 +25,11 @@ OURS = "dlcore"
 
 @dataclass(frozen=True)
 class Machine:
-    """What the measurement needs of the machine: its peaks, and the watch over the rounds."""
+    """What the measurement needs of the machine: its peaks, the watch over the rounds, and what a GPU's clocks are."""
 
     peak: Peak
     watch: timing.Watch
+    clocks: Callable[[], dict] = dict
 
 
 def parts(action: str, item: str) -> tuple[str, ...]:
@@ -101,20 +102,35 @@ def measure(
             row = name_of(action, item, part)
             for name in list(processes):  # one after another: each finds how many calls fill a block
                 ask_one(processes, wrong, row, name, "begin", part=part)
-            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action])
+            clocks = Clocks(machine.clocks)
+            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action], clocks)
             memory = {name: answer["rss_mb"] for name, answer in ask_all(processes, wrong, row, "memory").items()}
             if not memory:
                 break
             seconds, exact = {n: seconds[n] for n in memory}, {n: e[part] for n, e in errors.items()}
             floor = floors.milliseconds(action, item, part, machine.peak)
             rows += table_rows(row, seconds, about, exact, memory, floor)
-            seen[row] = {"gflops": [r / 1e9 for r in machine.watch.rates], "repeated": machine.watch.repeated}
+            seen[row] = {"gflops": [r / 1e9 for r in machine.watch.rates], "repeated": machine.watch.repeated, **clocks.seen}
     return rows, seen, wrong
 
 
+class Clocks:
+    """By contestant the clocks before and after each of its rounds, where a device tells them."""
+
+    def __init__(self, read: Callable[[], dict]):
+        self._read, self.seen = read, {}
+
+    def beside(self, name: str, turn: Callable[[str], float]) -> float:
+        before, seconds, after = self._read(), turn(name), self._read()
+        if before and after:
+            self.seen.setdefault("clocks", {}).setdefault(name, []).append([before, after])
+        return seconds
+
+
 def _rounds(
-    processes: dict[str, Process], wrong: list[str], row: str, watch: timing.Watch, rounds: int, seconds: float
-) -> dict[str, list[float]]:
+    processes: dict[str, Process], wrong: list[str], row: str, watch: timing.Watch, rounds: int, seconds: float,
+    clocks: Clocks,
+) -> dict[str, list[float]]:  # fmt: skip
     """Seconds by contestant and round; who fails in one is taken out, and its rounds are no numbers from then on."""
 
     def turn(name: str) -> float:
@@ -122,7 +138,7 @@ def _rounds(
         return answer.get("seconds", float("nan"))
 
     watch.begin(rounds)
-    turns = {name: lambda name=name: turn(name) for name in processes}
+    turns = {name: lambda name=name: clocks.beside(name, turn) for name in processes}
     return timing.interleave(turns, rounds, watch) if turns else {}
 
 
@@ -135,6 +151,7 @@ def table_rows(row: str, seconds: dict[str, list[float]], about, errors, memory,
                       for n in (REFERENCES[precision], OURS))  # fmt: skip
         rows.append({
             "row": row, "contestant": name, "version": about[name]["version"], "precision": precision,
+            "rounds_ms": [1e3 * t for t in taken],
             "ms": 1e3 * result.seconds, "spread": result.spread, "ratio": base and timing.ratio(base, taken),
             "lead": vars(timing.gain(taken, ours)) if ours and name != OURS else None, "error": errors[name],
             "floor_ms": floor_ms if precision == "float32" else None, "rss_mb": memory[name],

@@ -10,7 +10,7 @@ from dlcore.bench import kernels
 from dlcore.bench.peak import Peak
 from dlcore.bench.plain_step import STATES
 from dlcore.bench.programs import Cost
-from dlcore.bench.workloads import WORKLOADS, flat
+from dlcore.bench.workloads import find, flat
 
 REAL = 4  # bytes
 
@@ -30,7 +30,7 @@ def train(item: str, _="") -> Cost:
     two forms: 8. Weights are read forward, backward and by the update, gradients written and read, states read (what is
     written goes to lines that are in the cache).
     """
-    w = WORKLOADS[item]
+    w = find(item)
     layers, count = list(flat(w.layers)), _parameters(w)
     linear = [(layer, following) for layer, following in zip(layers, [*layers[1:], ("",)]) if layer[0] == "linear"]
     passes = sum(w.batch * outputs * (8 if after[0] == "batch_norm" else 5) for (_, _, outputs), after in linear)
@@ -43,7 +43,7 @@ def train(item: str, _="") -> Cost:
 
 def infer(item: str, rows: str) -> Cost:
     """A prediction: each weight is read, each output of a linear layer written and read once."""
-    w, n = WORKLOADS[item], int(rows)
+    w, n = find(item), int(rows)
     linear = [layer[1:] for layer in flat(w.layers) if layer[0] == "linear"]
     count, widths = _parameters(w), sum(outputs for _, outputs in linear)
     moved = count + n * (w.inputs + 2 * widths - w.outputs)
@@ -53,7 +53,7 @@ def infer(item: str, rows: str) -> Cost:
 def ops(item: str, part: str) -> Cost:
     """A part of a kernel."""
     moved, flops = kernels.bytes_and_flops(kernels.KERNELS[item], part)
-    return Cost(moved, flops, moved)
+    return Cost(moved, flops, moved * kernels.KERNELS[item].copies)
 
 
 def _parameters(workload) -> int:

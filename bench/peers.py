@@ -19,13 +19,13 @@ import compare
 from contestants import ON, REFERENCES, timed
 from dlcore.backend import num_threads
 from dlcore.bench import gpu, peak, report, timing
-from dlcore.bench.kernels import KERNELS
+from dlcore.bench.kernels import KERNELS, names
 from dlcore.cli.output import Output
 from dlcore.cli.parser import JSON, THREADS, Option, Parser, UsageError
 from dlcore.cli.values import boolean, integer, text
 from dlcore.errors import suggest
 from process import TIME_BOX, Failed, Pool
-from workloads import WORKLOADS, find
+from workloads import find, on
 
 ACTIONS = ("train", "infer", "ops", "check")
 OPS = (
@@ -33,6 +33,7 @@ OPS = (
     "linear_relu_4096x1024x1024", "batch_norm_relu_dropout_4096x1024", "dropout_4096x4096", "cross_entropy_4096x1000",
     "layer_norm_4096x1024", "layer_norm_65536x64", "adamw_10M", "adamw_200x50k",
 )  # fmt: skip
+GPU_OPS = ("adamw_1M", *(name for name, kernel in KERNELS.items() if kernel.gpu))
 RESULTS = Path(__file__).with_name("results")
 EXAMPLES = """examples:
   python bench/peers.py --workloads W1,W2 --threads 2      training steps
@@ -40,7 +41,7 @@ EXAMPLES = """examples:
   python bench/peers.py ops --workloads layer_norm,adamw   single ops whose names begin like this
   python bench/peers.py check                              answers of steps, predictions and ops; no timing
   python bench/peers.py --contestants dlcore,numpy --rounds 15 --json
-  python bench/peers.py ops --device cuda                  on a GPU
+  python bench/peers.py ops --device cuda                  on a GPU, its own nets and ops too
   python bench/peers.py --out FILE --limit 120             writes after every row, goes on where it stopped
   python bench/peers.py --save                             JSON and figures into bench/results/"""
 
@@ -54,7 +55,7 @@ def arguments(argv: list[str]) -> dict:
     """
     reference = REFERENCES["float32"]
     options = [
-        Option("workloads", text, "of W1 to W8, or of the ops (default all)", "W1,W2"),
+        Option("workloads", text, "of W1 to W8 (on a GPU G1 to G3 too), or of the ops (default all)", "W1,W2"),
         Option("contestants", text, f"of {', '.join(timed('cpu'))} (default all; {reference} always runs)", "A,B"),
         Option("device", text, f"cpu (default), or cuda: there {', '.join(timed('cuda'))}", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the contestants take turns (default 7)", "N"),
@@ -72,7 +73,7 @@ def arguments(argv: list[str]) -> dict:
     _known("action", given["action"] if given["action"] in ACTIONS else None, given["action"], ACTIONS)
     device = given.setdefault("device", "cpu")
     _known("--device", ON.get(device) is not None or None, device, ON)
-    given["items"] = items(given["action"], given.get("workloads"))
+    given["items"] = items(given["action"], given.get("workloads"), device)
     asked = _names(given.get("contestants"), timed(device))
     for name in asked:
         _known("--contestants", name if name in timed(device) else None, name, timed(device))
@@ -80,14 +81,15 @@ def arguments(argv: list[str]) -> dict:
     return given
 
 
-def items(action: str, workloads: str | None) -> list[tuple[str, str]]:
+def items(action: str, workloads: str | None, device: str = "cpu") -> list[tuple[str, str]]:
     """(action, net or op) of what is asked for; ``check`` is of all actions."""
     nets, ops = [a for a in ("train", "infer") if action in (a, "check")], action in ("ops", "check")
-    names, found = [*(WORKLOADS if nets else ()), *(OPS if ops else ())], []
-    for name in _names(workloads, names):
+    known, found = [*(on(device) if nets else ()), *(OPS if ops else ()), *(GPU_OPS if ops and device != "cpu" else ())], []
+    for name in _names(workloads, known):
         net = find(name) if nets else None
-        kernels = [k for k in KERNELS if ops and k.startswith(name)]
-        _known("--workloads", net or kernels or None, name, names)
+        net = net if net and net.name in on(device) else None
+        kernels = [k for k in names(device) if ops and k.startswith(name)]
+        _known("--workloads", net or kernels or None, name, known)
         found += [(a, net.name) for a in nets if net] + [("ops", k) for k in kernels]
     return list(dict.fromkeys(found))
 
@@ -179,7 +181,7 @@ def compared(pool: Pool, options: dict, argv: list[str]) -> int:
     if action != "check":
         limits = gpu.measure() if device == "cuda" else peak.measure(threads)
         probe = (lambda: 1.0) if device == "cuda" else lambda: peak.rate(threads)  # a GPU is not shared
-        machine = compare.Machine(limits, timing.Watch(probe))
+        machine = compare.Machine(limits, timing.Watch(probe), clocks=gpu.Clocks() if device == "cuda" else dict)
     values = {
         "action": action, "date": datetime.date.today().isoformat(),
         "machine": report.machine(threads, machine and machine.peak, device),

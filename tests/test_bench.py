@@ -4,13 +4,30 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dlcore import _core, bench
-from dlcore.bench import cases, gpu, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from dlcore import backend as backends
+from dlcore.bench import (
+    cases,
+    gpu,
+    halves,
+    kernels,
+    measure,
+    nets,
+    peak,
+    plain,
+    plain_step,
+    published,
+    report,
+    step,
+    timing,
+    workloads,
+)
 from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
 from dlcore.bench.subject import WrongAnswer
@@ -68,6 +85,60 @@ def test_cross_entropy_case_is_right(shape, threads, device):
 @pytest.mark.parametrize("rule", plain_step.STATES)
 def test_update_case_is_right(rule, threads, device):
     check(UpdateSubject(rule, rule, 101, threads, device=device))
+
+
+PRODUCTS = [(gemm, precision) for gemm in ("mma", "wgmma") for precision in ("float32", "bf16x3", "bf16")]
+PRODUCTS += [("simt", "float32"), ("cublaslt", "float32"), ("mma", "float16")]
+
+
+def on_a_device(device, gemm, precision):
+    if device == "cuda":
+        try:
+            backends.check_gemm("bench", backends.get(device=device), gemm)
+        except ValueError as error:
+            pytest.skip(str(error))
+    return {"gemm": gemm, "precision": precision}
+
+
+@pytest.mark.parametrize(("gemm", "precision"), PRODUCTS)
+@pytest.mark.parametrize("kind", [*kernels.PRODUCTS, "linear_relu", "linear_norm_relu_dropout"])
+def test_products_are_right_by_every_kernel_and_precision(kind, gemm, precision, other_device):
+    how = on_a_device(other_device, gemm, precision)
+    for shape in ((40, 24, 48), (37, 23, 41)):
+        subject = cases.subject(kernels.Kernel(kind, kind, shape, gpu=True), 1, other_device, **how)
+        check(subject)
+        held = precision in ("bf16", "float16")
+        assert subject.arrays["y"].dtype == ("uint16" if held and kind != "product_tn" else "float32")
+
+
+@pytest.mark.parametrize(("gemm", "precision"), PRODUCTS)
+def test_step_case_is_right_by_every_kernel_and_precision(gemm, precision, other_device):
+    check(
+        step.StepSubject(
+            workload("norm_dropout", optimizer="adamw"), 1, other_device, **on_a_device(other_device, gemm, precision)
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", ["batch_norm_relu_dropout", "layer_norm", "cross_entropy", "adamw"])
+def test_copies_of_a_cold_case_are_its_own(kind, device, monkeypatch):
+    monkeypatch.setattr(kernels, "COLD_BYTES", 5000)
+    kernel = kernels.Kernel(kind, kind, (102, 3) if kind == "adamw" else (19, 9), gpu=True, cold=True)
+    cold, warm = (cases.subject(k, 1, device) for k in (kernel, replace(kernel, cold=False)))
+    assert cold.copies > 2 and warm.copies == 1
+    check(cold)
+    part = next(iter(cold.parts))
+    assert cold.cost(FUSED, part).bytes == pytest.approx(warm.cost(FUSED, part).bytes, rel=0.05)
+    assert cold.cost(FUSED, part).live > (cold.copies - 1) * warm.cost(FUSED, part).live / 2
+    assert NUMPY not in cold.contestants(part)
+
+
+def test_halves_are_rounded_to_nearest_even():
+    values = np.array([[1.0, 1 + 2**-8, 1 + 3 * 2**-8, -3.14159274]], np.float32)
+    bits = halves.to_bits(values, "bf16")
+    assert bits.shape == (1, 8) and not bits[0, 4:].any()
+    assert halves.from_bits(bits, 4, "bf16").tolist() == [[1.0, 1.0, 1 + 2**-6, -3.140625]]
+    assert halves.from_bits(halves.to_bits(values, "f16"), 4, "f16").tolist() == values.astype(np.float16).tolist()
 
 
 @pytest.mark.parametrize("tensors", [1, 3])
@@ -299,7 +370,7 @@ def quick(monkeypatch):
         cases.Case("linear_relu_tiny", "ops", lambda _, threads, device: tiny(device=device)),
         cases.Case("W0_tiny", "step", lambda _, *where: step.StepSubject(workload(), *where)),
     ]
-    monkeypatch.setattr(cases, "all_cases", lambda: made)
+    monkeypatch.setattr(cases, "all_cases", lambda device: made)
     monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
     monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
     monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.0)
@@ -314,6 +385,14 @@ def test_names_of_cases_are_unique():
 def test_list_prints_the_cases(capsys):
     assert main(["bench", "step", "--list"]) == 0
     assert capsys.readouterr().out.split() == list(workloads.WORKLOADS)
+
+
+def test_list_of_a_device_has_its_own_cases(other_device, capsys):
+    assert main(["bench", "--list", "--device", other_device]) == 0
+    names = set(capsys.readouterr().out.split())
+    assert names == {case.name for case in cases.all_cases()} | {k.name for k in kernels.KERNELS.values() if k.gpu} | set(
+        workloads.GPU_WORKLOADS
+    )
 
 
 @pytest.mark.usefixtures("quick")
@@ -334,6 +413,7 @@ def test_bench_of_a_device_leaves_numpy_out(other_device, monkeypatch, capsys):
     values = json.loads(capsys.readouterr().out)
     assert {r["variant"] for r in values["rows"]} == set(VARIANTS)
     assert values["machine"]["device"] == other_device
+    assert all("share_of_published" in r for r in values["rows"])
     assert {"gpu", "gpu_after"} <= set(values["machine"])
 
 
@@ -343,6 +423,18 @@ def test_limits_of_a_gpu_are_measured():
     found = gpu.measure()
     assert 1e12 < found.flops < 1e15
     assert all(1e11 < rate < 1e14 for _, rate in found.read)
+
+
+def test_rows_have_their_share_of_what_is_published():
+    rows, machine = [{"ms": 2.0, "flops": 0.0, "bytes": 4.8e9}], {"published": published.about("NVIDIA H200")}
+    published.mark(rows, machine, 0)
+    assert rows[0]["share_of_published"] == pytest.approx(0.5)
+    published.mark(rows, {"published": None}, 0)
+    assert rows[0].pop("share_of_published") is None
+    published.mark(rows, {}, 0)
+    assert "share_of_published" not in rows[0]
+    limits = report.header({**report.machine(1, LIMITS), **machine})
+    assert limits[2].startswith("published: bandwidth 4.8e+12 float32 6.7e+13")
 
 
 @pytest.mark.usefixtures("quick")
@@ -362,6 +454,11 @@ WRONG_USE = [
     ["--rounds", "two"],
     ["--nonsense"],
     ["ops", "step"],
+    ["ops", "--gemm", "nope"],
+    ["ops", "--gemm", "mma"],
+    ["ops", "--precision", "float16"],
+    ["ops", "--precision", "bf17"],
+    ["adamw_32M"],
 ]
 
 

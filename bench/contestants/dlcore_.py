@@ -11,9 +11,11 @@ from .base import Contestant
 
 class Dlcore(Contestant):
     device, gemm = "cpu", "auto"
+    products = "float32"  # the precision that a net is made with
 
     def build(self, workload, parameters, x, y, lr, dropout):
-        self.net = dl.Net(nets.build(workload.layers, dropout), threads=self.threads, device=self.device, gemm=self.gemm)
+        where = {"threads": self.threads, "device": self.device, "gemm": self.gemm}
+        self.net = dl.Net(nets.build(workload.layers, dropout), precision=self.products, **where)
         for array, value in zip(self.net.parameters.values(), parameters, strict=True):
             array[...] = value
         self.x, self.y = x, y
@@ -32,11 +34,14 @@ class Dlcore(Contestant):
 
     def subject(self, kernel):
         """What runs a kernel."""
-        return cases.subject(kernel, self.threads, self.device, self.gemm)
+        return cases.subject(kernel, self.threads, self.device, self.gemm, self.products)
 
     def op(self, kernel, given):
         subject = self.subject(kernel)
         return {part: lambda part=part: subject.run(FUSED, part, 1) for part in kernel.parts}
+
+    def ops(self, kernel):
+        return self.op(kernel, None)  # one run of a subject goes through all copies
 
     def op_errors(self, kernel):
         subject = self.subject(kernel)
