@@ -18,19 +18,20 @@ from leads import OURS, ROWS
 from process import Absent, Failed, Pool, Process, ask_all, ask_one
 
 STEPS = 5
-TOLERANCES = {"float32": 5e-4, "bf16": 5e-2}  # of losses after a few steps, and of outputs
+TOLERANCES = {"float32": 5e-4, "bf16": 5e-2, "tf32": 6e-3}  # of losses after a few steps, and of outputs
 ROUND_SECONDS = {"train": 0.3, "infer": 0.1, "ops": 0.2}
 FLOOR = "floor"  # takes turns with the contestants where bytes bind a row
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the measurement needs of the machine: its peaks, the watch over the rounds, and what moves bytes as a row does;
-    without that they move at the bandwidth of the peaks."""
+    """What the measurement needs of the machine: its peaks, the watch over the rounds, what moves bytes as a row does, without
+    which they move at the bandwidth of the peaks, and what a GPU's clocks are."""
 
     peak: Peak
     watch: timing.Watch
     streams: Callable[[Mix, int], Streams] | None = None
+    clocks: Callable[[], dict] = dict
 
 
 def parts(action: str, item: str) -> tuple[str, ...]:
@@ -103,19 +104,32 @@ def measure(
             row = name_of(action, item, part)
             for name in list(processes):  # one after another: each finds how many calls fill a block
                 ask_one(processes, wrong, row, name, "begin", part=part)
-            work = floors.work(action, item, part)
+            work, clocks = floors.work(action, item, part), Clocks(machine.clocks)
             floor = floors.Floor(work, machine.peak, machine.streams)
-            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action], floor)
+            seconds = _rounds(processes, wrong, row, machine.watch, rounds, ROUND_SECONDS[action], floor, clocks)
             least = seconds.pop(FLOOR, None) or [floor(0)] * rounds
             memory = {name: answer["rss_mb"] for name, answer in ask_all(processes, wrong, row, "memory").items()}
             if not memory:
                 break
             seconds, exact = {n: seconds[n] for n in memory}, {n: e[part] for n, e in errors.items()}
             rows += table_rows(row, seconds, about, exact, memory, least, floor.bound)
-            seen[row] = {"gflops": [r / 1e9 for r in machine.watch.rates], "repeated": machine.watch.repeated}
+            seen[row] = {"gflops": [r / 1e9 for r in machine.watch.rates], "repeated": machine.watch.repeated, **clocks.seen}
             if floor.measured:
                 seen[row]["gb_per_second"] = [work.bytes / 1e9 / s for s in least]
     return rows, seen, wrong
+
+
+class Clocks:
+    """By contestant the clocks before and after each of its rounds, where a device tells them."""
+
+    def __init__(self, read: Callable[[], dict]):
+        self._read, self.seen = read, {}
+
+    def beside(self, name: str, turn: Callable[[str], float]) -> float:
+        before, seconds, after = self._read(), turn(name), self._read()
+        if before and after:
+            self.seen.setdefault("clocks", {}).setdefault(name, []).append([before, after])
+        return seconds
 
 
 def _rounds(
@@ -126,6 +140,7 @@ def _rounds(
     rounds: int,
     seconds: float,
     floor: floors.Floor,
+    clocks: Clocks,
 ) -> dict[str, list[float]]:
     """Seconds by contestant and round, the floor one of them where it is measured; who fails in one is taken out, and its
     rounds are no numbers from then on."""
@@ -135,7 +150,7 @@ def _rounds(
         return answer.get("seconds", float("nan"))
 
     watch.begin(rounds)
-    turns = {name: lambda name=name: turn(name) for name in processes}
+    turns = {name: lambda name=name: clocks.beside(name, turn) for name in processes}
     if turns and floor.measured:
         turns[FLOOR] = lambda: floor(seconds)
     return timing.interleave(turns, rounds, watch) if turns else {}
@@ -150,12 +165,12 @@ def table_rows(row: str, seconds: dict[str, list[float]], about, errors, memory,
     for name, taken in seconds.items():
         precision, result = about[name]["precision"], timing.summary(taken)
         base, ours = (seconds.get(n) if n in about and about[n]["precision"] == precision else None
-                      for n in (REFERENCES[precision], OURS[precision]))  # fmt: skip
+                      for n in (REFERENCES[precision], OURS.get(precision)))  # fmt: skip
         over = precision != "float32" and OURS["float32"] in seconds
         of_floor = timing.ratio(floor, taken) if precision == "float32" else None
         rows.append({
             "row": row, "contestant": name, "version": about[name]["version"], "precision": precision,
-            "how": about[name].get("how", ""),
+            "how": about[name].get("how", ""), "rounds_ms": [1e3 * t for t in taken],
             "ms": 1e3 * result.seconds, "spread": result.spread, "ratio": base and timing.ratio(base, taken),
             "lead": vars(timing.gain(taken, ours)) if ours and name != OURS[precision] else None,
             "over_float32": vars(timing.gain(seconds[OURS["float32"]], taken)) if over else None, "error": errors[name],

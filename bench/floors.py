@@ -15,7 +15,7 @@ from dlcore.bench import kernels, timing
 from dlcore.bench.kernels import Mix
 from dlcore.bench.peak import Peak, Streams
 from dlcore.bench.plain_step import STATES
-from dlcore.bench.workloads import WORKLOADS, flat
+from dlcore.bench.workloads import find, flat
 
 REAL = 4  # bytes
 
@@ -78,7 +78,7 @@ def train(item: str, _="") -> Work:
     two forms: 8. Weights are read forward, backward and by the update, gradients written and read, and the update writes
     weights and reads and writes states.
     """
-    w = WORKLOADS[item]
+    w = find(item)
     layers, count = list(flat(w.layers)), _parameters(w)
     linear = [(layer, following) for layer, following in zip(layers, [*layers[1:], ("",)]) if layer[0] == "linear"]
     passes = sum(w.batch * outputs * (8 if after[0] == "batch_norm" else 5) for (_, _, outputs), after in linear)
@@ -91,7 +91,7 @@ def train(item: str, _="") -> Work:
 
 def infer(item: str, rows: str) -> Work:
     """A prediction: each weight is read, each output of a linear layer written and read once."""
-    w, n = WORKLOADS[item], int(rows)
+    w, n = find(item), int(rows)
     linear = [layer[1:] for layer in flat(w.layers) if layer[0] == "linear"]
     count, widths = _parameters(w), sum(outputs for _, outputs in linear)
     moved = count + n * (w.inputs + 2 * widths - w.outputs)
@@ -103,7 +103,7 @@ def ops(item: str, part: str) -> Work:
     """A part of a kernel."""
     kernel = kernels.KERNELS[item]
     moved, flops = kernels.bytes_and_flops(kernel, part)
-    return Work(flops, moved, kernels.mix(kernel, part), kernels.touched(kernel, part))
+    return Work(flops, moved, kernels.mix(kernel, part), kernels.touched(kernel, part) * kernel.copies)
 
 
 def _parameters(workload) -> int:

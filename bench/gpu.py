@@ -13,7 +13,7 @@ failed.
     build       the extension with CUDA, into python/dlcore/
     test        every test that needs a GPU: a step a file, products by wgmma last
     launches    every kernel once, at small shapes, under memcheck and racecheck
-    headline    training steps of three nets beside other libraries (bench/peers.py)
+    headline    training steps of two nets beside other libraries (bench/peers.py)
     ops, step   each kernel and each training step, fused beside naive (bench/run.py)
     peers       all nets and single ops beside other libraries
     memcheck, racecheck, initcheck, synccheck
@@ -50,7 +50,10 @@ LAST = ("cublaslt", "launches", "terms", "mma", "halves", "float16", "copies")
 SANITIZED = (*FIRST, "devices", *LAST)
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 HANG, HANG_SANITIZED = 60, 180  # seconds of one test
-HEADLINE = "W2,W4,W5"  # nets that launches, fusion and products decide
+HEADLINE = "G1,G2"  # nets that launches, and fusion and products decide
+# Beside the whole list these start fast enough for the first minutes.
+CONTESTANTS = ("dlcore,dlcore_wgmma,dlcore_mma_bf16,dlcore_wgmma_bf16,torch_eager,torch_compile,torch_bf16,torch_compile_bf16,"
+               "jax,jax_bf16")  # fmt: skip
 
 
 def asked(*command) -> str:
@@ -144,14 +147,16 @@ def bench(group: str):
 
     def part(report: Report, options) -> bool:
         run = [sys.executable, "bench/run.py"]
-        cases = [case for case in asked(*run, group, "--list").split() if case.startswith(options.case)]
+        cases = [
+            case for case in asked(*run, group, "--list", "--device", options.device).split() if case.startswith(options.case)
+        ]
         flags = ["--device", options.device, "--rounds", ROUNDS, "--json"]
         return bool(cases) and all([report.step(case, [*run, group, "--case", case, *flags]) for case in cases])
 
     return part
 
 
-def compared(report: Report, device: str, name: str, action: str, wanted: str) -> bool:
+def compared(report: Report, device: str, name: str, action: str, wanted: str, *more: str) -> bool:
     """Rows beside other libraries: a process a contestant for all of them, and the results written one by one into a file
     of the action, so that what is stopped goes on behind the last one."""
     out = WORK / f"peers_{action}_{report.sources}.json"
@@ -159,11 +164,13 @@ def compared(report: Report, device: str, name: str, action: str, wanted: str) -
     if results and not out.exists():
         out.write_text(json.dumps(max(results, key=lambda result: len(result["done"]))))
     command = [sys.executable, "bench/peers.py", action, "--device", device, "--rounds", ROUNDS, "--limit", ANSWER_SECONDS]
-    return report.step(name, [*command, "--out", out, *(["--workloads", wanted] if wanted else [])], SECONDS, result=out)
+    command += ["--out", out, *(["--workloads", wanted] if wanted else []), *more]
+    return report.step(name, command, SECONDS, result=out)
 
 
 def headline(report: Report, options) -> bool:
-    return compared(report, options.device, "headline", "train", HEADLINE)
+    asked = ["--contestants", CONTESTANTS] if options.device == "cuda" else []
+    return compared(report, options.device, "headline", "train", HEADLINE, *asked)
 
 
 def peers(report: Report, options) -> bool:

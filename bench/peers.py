@@ -21,13 +21,13 @@ from contestants import ISAS, ON, REFERENCES, UNHELD, timed
 from dlcore import _core
 from dlcore.backend import num_threads
 from dlcore.bench import gpu, peak, report, timing
-from dlcore.bench.kernels import KERNELS
+from dlcore.bench.kernels import KERNELS, names
 from dlcore.cli.output import Output
 from dlcore.cli.parser import JSON, THREADS, Option, Parser, UsageError
 from dlcore.cli.values import boolean, integer, text
 from dlcore.errors import suggest
 from process import TIME_BOX, Failed, Pool
-from workloads import WORKLOADS, find
+from workloads import find, on
 
 ACTIONS = ("train", "infer", "ops", "check")
 OPS = (
@@ -35,6 +35,7 @@ OPS = (
     "linear_relu_4096x1024x1024", "batch_norm_relu_dropout_4096x1024", "dropout_4096x4096", "cross_entropy_4096x1000",
     "layer_norm_4096x1024", "layer_norm_65536x64", "adamw_10M", "adamw_200x50k",
 )  # fmt: skip
+GPU_OPS = ("adamw_1M", *(name for name, kernel in KERNELS.items() if kernel.gpu))
 RESULTS = Path(__file__).with_name("results")
 EXAMPLES = """examples:
   python bench/peers.py --workloads W1,W2 --threads 2      training steps
@@ -42,7 +43,7 @@ EXAMPLES = """examples:
   python bench/peers.py ops --workloads layer_norm,adamw   single ops whose names begin like this
   python bench/peers.py check                              answers of steps, predictions and ops; no timing
   python bench/peers.py --contestants dlcore,numpy --rounds 15 --json
-  python bench/peers.py ops --device cuda                  on a GPU
+  python bench/peers.py ops --device cuda                  on a GPU, its own nets and ops too
   python bench/peers.py --isa avx2                         every library held to that instruction set
   python bench/peers.py --out FILE --limit 120             writes after every row, goes on where it stopped
   python bench/peers.py --save                             JSON and figures into bench/results/"""
@@ -57,7 +58,7 @@ def arguments(argv: list[str]) -> dict:
     """
     reference = REFERENCES["float32"]
     options = [
-        Option("workloads", text, "of W1 to W8, or of the ops (default all)", "W1,W2"),
+        Option("workloads", text, "of W1 to W8 (on a GPU G1 to G3 too), or of the ops (default all)", "W1,W2"),
         Option("contestants", text, f"of {', '.join(timed('cpu'))} (default all; {reference} always runs)", "A,B"),
         Option("device", text, f"cpu (default), or cuda: there {', '.join(timed('cuda'))}", "NAME"),
         Option("isa", text, f"of {', '.join(ISAS)}: the instruction set that all are held to (default the best)", "NAME"),
@@ -78,7 +79,7 @@ def arguments(argv: list[str]) -> dict:
     _known("--device", ON.get(device) is not None or None, device, ON)
     present = [isa for isa in ISAS if isa in _core.cpu_info()["available"]]
     _known("--isa", given["isa"] in ("", *present) or None, given["isa"], present)
-    given["items"] = items(given["action"], given.get("workloads"))
+    given["items"] = items(given["action"], given.get("workloads"), device)
     asked = _names(given.get("contestants"), timed(device))
     for name in asked:
         _known("--contestants", name if name in timed(device) else None, name, timed(device))
@@ -86,14 +87,15 @@ def arguments(argv: list[str]) -> dict:
     return given
 
 
-def items(action: str, workloads: str | None) -> list[tuple[str, str]]:
+def items(action: str, workloads: str | None, device: str = "cpu") -> list[tuple[str, str]]:
     """(action, net or op) of what is asked for; ``check`` is of all actions."""
     nets, ops = [a for a in ("train", "infer") if action in (a, "check")], action in ("ops", "check")
-    names, found = [*(WORKLOADS if nets else ()), *(OPS if ops else ())], []
-    for name in _names(workloads, names):
+    known, found = [*(on(device) if nets else ()), *(OPS if ops else ()), *(GPU_OPS if ops and device != "cpu" else ())], []
+    for name in _names(workloads, known):
         net = find(name) if nets else None
-        kernels = [k for k in KERNELS if ops and k.startswith(name)]
-        _known("--workloads", net or kernels or None, name, names)
+        net = net if net and net.name in on(device) else None
+        kernels = [k for k in names(device) if ops and k.startswith(name)]
+        _known("--workloads", net or kernels or None, name, known)
         found += [(a, net.name) for a in nets if net] + [("ops", k) for k in kernels]
     return list(dict.fromkeys(found))
 
@@ -216,7 +218,7 @@ def compared(pool: Pool, options: dict, argv: list[str]) -> int:
 def measured(threads: int, device: str, isa: str) -> compare.Machine:
     """The machine's limits, and what tells in every round what it gives; a GPU is not shared."""
     if device == "cuda":
-        return compare.Machine(gpu.measure(), timing.Watch(lambda: 1.0))
+        return compare.Machine(gpu.measure(), timing.Watch(lambda: 1.0), clocks=gpu.Clocks())
     watch = timing.Watch(lambda: peak.rate(threads, isa))
     return compare.Machine(peak.measure(threads, isa), watch, lambda mix, live: peak.Streams(threads, mix, live, isa))
 

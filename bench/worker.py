@@ -68,10 +68,11 @@ class Worker:
     def setup(self, action: str, item: str) -> dict:
         """Build the net or the calls of an op; nothing is timed yet. What was built before goes first."""
         self.contestant = self.calls = self.timer = None
+        self.copies = 1
         if action == "ops":
             kernel = W.kernels.KERNELS[item]
             self.contestant = self.cls(self.threads)
-            self.calls = self.contestant.op(kernel, W.kernels.given(kernel))
+            self.calls, self.copies = self.contestant.ops(kernel), kernel.copies
         else:
             self.workload = W.find(item)
             self.contestant = self._built(self.workload, W.TIMING_LR, dropout=True)
@@ -85,7 +86,7 @@ class Worker:
         return {}
 
     def round(self, seconds: float) -> dict:
-        return {"seconds": self.timer(seconds)}
+        return {"seconds": self.timer(seconds) / self.copies}
 
     def memory(self) -> dict:
         """The kernel's own high-water mark: ru_maxrss would begin with that of the driver, which has made this process."""

@@ -30,5 +30,5 @@ timing = _alone("timing")
 plain_step = _alone("plain_step")
 kernels = _alone("kernels")
 _nets = _alone("workloads")
-WORKLOADS, TIMING_LR, Workload = _nets.WORKLOADS, _nets.TIMING_LR, _nets.Workload
+WORKLOADS, TIMING_LR, Workload, on = _nets.WORKLOADS, _nets.TIMING_LR, _nets.Workload, _nets.on
 batch, find, flat, parameters = _nets.batch, _nets.find, _nets.flat, _nets.parameters

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of bench/ share: its folder, a way to run its programs, and rows and results that were never measured."""
+"""What the tests of bench/ share: its folder, a way to run its programs, processes that answer as they are told, and rows and
+results that were never measured."""
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -14,7 +16,7 @@ from dlcore.bench import peak
 
 FOLDER = Path(__file__).resolve().parents[1] / "bench"
 sys.path.append(str(FOLDER))
-compare = importlib.import_module("compare")
+compare, process = map(importlib.import_module, ("compare", "process"))
 REQUIRED = bool(os.environ.get("DLCORE_REQUIRE_PEERS"))
 LIMITS = peak.Peak(1, 1e9, ((1 << 20, 1e10), (1 << 30, 1e9)))
 ABOUT = {
@@ -34,6 +36,33 @@ def python(*arguments):
 def need(package, required=REQUIRED):
     if not required and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
+
+
+class Scripted:
+    """A process that gives the same answers again and again, and fails at the n-th of one kind."""
+
+    def __init__(self, name, fails="", after=0, values=(1.0,) * compare.STEPS):
+        self.name, self.fails, self.left, self.seconds = name, fails, after, 1.0
+        self.answers = {"check": {"values": list(values)}, "setup": {}, "begin": {}, "memory": {"rss_mb": 1.0}}
+
+    def send(self, do, **_):
+        pass
+
+    def answer(self, do):
+        if do == self.fails:
+            self.left -= 1
+            if self.left < 0:
+                raise process.Failed(f"{self.name}: no {do}")
+        return self.answers.get(do) or {"seconds": self.seconds}
+
+
+class ScriptedPool:
+    def __init__(self, *processes):
+        self.processes = {p.name: p for p in processes}
+
+    @contextlib.contextmanager
+    def started(self, names):
+        yield {name: self.processes[name] for name in names}
 
 
 def made(seconds, row="a row", floor=0.5, bound="bytes"):

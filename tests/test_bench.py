@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark: right answers at small sizes and wrong ones caught, medians, tables, JSON, exit statuses."""
+"""The benchmark: right answers at small sizes and wrong ones caught, medians, tables."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from dlcore import _core, bench
-from dlcore.bench import cases, gpu, infer, kernels, measure, nets, peak, plain, plain_step, report, step, timing, workloads
+from benches import LIMITS
+from dlcore import _core
+from dlcore import backend as backends
+from dlcore.bench import (
+    cases,
+    halves,
+    infer,
+    kernels,
+    measure,
+    nets,
+    peak,
+    plain,
+    plain_step,
+    report,
+    step,
+    timing,
+    workloads,
+)
 from dlcore.bench.ops import CrossEntropySubject, LayerSubject, UpdateSubject
 from dlcore.bench.programs import FUSED, NAIVE, NUMPY, VARIANTS
 from dlcore.bench.subject import WrongAnswer
-from dlcore.cli import main
 from dlcore.layers import Dropout, LayerNorm, Linear, ReLU, Sequential
-
-FOLDER = Path(__file__).resolve().parents[1] / "bench"
-LIMITS = peak.Peak(1, 1e9, ((1 << 20, 1e10), (1 << 30, 1e9)))
 
 LAYERS = {
     "product": (lambda: Linear(5, 7, bias=False), plain.Linear, 5),
@@ -68,6 +77,65 @@ def test_cross_entropy_case_is_right(shape, threads, device):
 @pytest.mark.parametrize("rule", plain_step.STATES)
 def test_update_case_is_right(rule, threads, device):
     check(UpdateSubject(rule, rule, 101, threads, device=device))
+
+
+PRODUCTS = [(gemm, precision) for gemm in ("mma", "wgmma") for precision in ("float32", "bf16x3", "bf16")]
+PRODUCTS += [("simt", "float32"), ("cublaslt", "float32"), ("mma", "float16")]
+
+
+def on_a_device(device, gemm, precision):
+    if device == "cuda":
+        try:
+            backends.check_gemm("bench", backends.get(device=device), gemm)
+        except ValueError as error:
+            pytest.skip(str(error))
+    return {"gemm": gemm, "precision": precision}
+
+
+@pytest.mark.parametrize(("gemm", "precision"), PRODUCTS)
+@pytest.mark.parametrize("kind", [*kernels.PRODUCTS, "linear_relu", "linear_norm_relu_dropout"])
+def test_products_are_right_by_every_kernel_and_precision(kind, gemm, precision, other_device):
+    how = on_a_device(other_device, gemm, precision)
+    for shape in ((40, 24, 48), (37, 23, 41)):
+        subject = cases.subject(kernels.Kernel(kind, kind, shape, gpu=True), 1, other_device, **how)
+        check(subject)
+        held = precision in ("bf16", "float16")
+        assert subject.arrays["y"].dtype == ("uint16" if held and kind != "product_tn" else "float32")
+
+
+@pytest.mark.parametrize(("gemm", "precision"), PRODUCTS)
+def test_nets_are_right_by_every_kernel_and_precision(gemm, precision, other_device):
+    net, how = workload("norm_dropout", optimizer="adamw"), on_a_device(other_device, gemm, precision)
+    check(step.StepSubject(net, 1, other_device, **how))
+    check(infer.InferSubject(net, 1, other_device, **how, rows=(1, 5, 67)))
+
+
+@pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
+def test_nets_of_the_cpu_are_right_in_every_precision(precision):
+    wide = replace(workload(), layers=workloads.chain([256, 256, 3], lambda _: workloads.RELU), batch=128)
+    check(step.StepSubject(wide, 2, precision=precision))
+    check(infer.InferSubject(wide, 2, precision=precision, rows=(1, 67)))
+
+
+@pytest.mark.parametrize("kind", ["batch_norm_relu_dropout", "layer_norm", "cross_entropy", "adamw"])
+def test_copies_of_a_cold_case_are_its_own(kind, device, monkeypatch):
+    monkeypatch.setattr(kernels, "COLD_BYTES", 5000)
+    kernel = kernels.Kernel(kind, kind, (102, 3) if kind == "adamw" else (19, 9), gpu=True, cold=True)
+    cold, warm = (cases.subject(k, 1, device) for k in (kernel, replace(kernel, cold=False)))
+    assert cold.copies > 2 and warm.copies == 1
+    check(cold)
+    part = next(iter(cold.parts))
+    assert cold.cost(FUSED, part).bytes == pytest.approx(warm.cost(FUSED, part).bytes, rel=0.05)
+    assert cold.cost(FUSED, part).live > (cold.copies - 1) * warm.cost(FUSED, part).live / 2
+    assert NUMPY not in cold.contestants(part)
+
+
+def test_halves_are_rounded_to_nearest_even():
+    values = np.array([[1.0, 1 + 2**-8, 1 + 3 * 2**-8, -3.14159274]], np.float32)
+    bits = halves.to_bits(values, "bf16")
+    assert bits.shape == (1, 8) and not bits[0, 4:].any()
+    assert halves.from_bits(bits, 4, "bf16").tolist() == [[1.0, 1.0, 1 + 2**-6, -3.140625]]
+    assert halves.from_bits(halves.to_bits(values, "f16"), 4, "f16").tolist() == values.astype(np.float16).tolist()
 
 
 @pytest.mark.parametrize("tensors", [1, 3])
@@ -358,109 +426,3 @@ def test_no_gain_is_said_in_plain_words():
     said = [report.in_words({"fusion": g}) for g in (timing.Gain(1.02, 1.01, 1.03), timing.Gain(1.5, 1.4, 1.6), None)]
     assert said == ["no gain from fusion (1.02x)", "fusion 1.50x", "fusion: nothing to do"]
     assert report.in_words({"fusion": timing.Gain(1.5, 0.9, 1.7)}) == "no clear gain from fusion (1.50x)"
-
-
-# --------------------------------------------------------------------------------------------------- commands
-@pytest.fixture
-def quick(monkeypatch):
-    """Two tiny cases, limits that need no measuring, and rounds that take no time."""
-    made = [
-        cases.Case("W0_tiny_infer", "infer", lambda _, *where: infer.InferSubject(workload(), *where, rows=(1, 3))),
-        cases.Case("linear_relu_tiny", "ops", lambda _, threads, device: tiny(device=device)),
-        cases.Case("W0_tiny", "step", lambda _, *where: step.StepSubject(workload(), *where)),
-    ]
-    monkeypatch.setattr(cases, "all_cases", lambda: made)
-    monkeypatch.setattr(peak, "measure", lambda threads: LIMITS)
-    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.0)
-
-
-def test_names_of_cases_are_unique():
-    names = [case.name for case in cases.all_cases()]
-    assert len(set(names)) == len(names)
-    assert {case.group for case in cases.all_cases()} == set(bench.GROUPS)
-
-
-def test_list_prints_the_cases(capsys):
-    assert main(["bench", "step", "--list"]) == 0
-    assert capsys.readouterr().out.split() == list(workloads.WORKLOADS)
-
-
-@pytest.mark.usefixtures("quick")
-def test_bench_prints_one_json_object(capsys):
-    assert main(["bench", "--json", "--rounds", "2", "--threads", "1"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    values = json.loads(out)
-    assert {"machine", "versions", "command", "rows", "gains"} <= set(values)
-    assert values["command"] == "dlcore bench --json --rounds 2 --threads 1"
-    assert {r["row"] for r in values["rows"]} == {
-        "linear_relu forward", "linear_relu backward", "tiny step", "tiny batch 1", "tiny batch 3",
-    }  # fmt: skip
-
-
-@pytest.mark.usefixtures("quick")
-def test_bench_of_a_device_leaves_numpy_out(other_device, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "measure", lambda: LIMITS)
-    assert main(["bench", "--json", "--rounds", "1", "--device", other_device]) == 0
-    values = json.loads(capsys.readouterr().out)
-    assert {r["variant"] for r in values["rows"]} == set(VARIANTS)
-    assert values["machine"]["device"] == other_device
-    assert {"gpu", "gpu_after"} <= set(values["machine"])
-
-
-@pytest.mark.cuda
-def test_limits_of_a_gpu_are_measured():
-    found = gpu.measure()
-    assert 1e12 < found.flops < 1e15
-    assert all(1e11 < rate < 1e14 for _, rate in found.read)
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("argv", [["step"], ["W0"], ["--case", "W0_tiny"], ["all", "--case", "W0"]])
-def test_bench_runs_the_cases_named(argv, capsys):
-    assert main(["bench", *argv, "--rounds", "1", "--threads", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "tiny step" in out
-    assert "linear_relu" not in out
-
-
-WRONG_USE = [
-    ["W99"],
-    ["--device", "tpu"],
-    ["ops", "--case", "W1"],
-    ["--rounds", "0"],
-    ["--rounds", "two"],
-    ["--nonsense"],
-    ["ops", "step"],
-]
-
-
-@pytest.mark.parametrize("argv", WRONG_USE, ids=" ".join)
-def test_wrong_use_is_one_line_and_status_2(argv, capsys):
-    assert main(["bench", *argv]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("dlcore bench: expected")
-    assert captured.err.count("\n") == 1
-
-
-@pytest.mark.usefixtures("quick")
-def test_wrong_answer_is_one_line_and_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(plain.LinearRelu, "forward", lambda self: self.y.fill(1.0))
-    assert main(["bench", "linear"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_help_shows_examples(capsys):
-    assert main(["bench", "--help"]) == 0
-    assert "dlcore bench step --rounds 15" in capsys.readouterr().out
-
-
-# ------------------------------------------------------------------------------------------------------- door
-@pytest.mark.parametrize("group", bench.GROUPS)
-def test_run_is_a_door_to_every_group(group):
-    command = [sys.executable, "run.py", group, "--list"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, timeout=300, check=False)
-    wanted = [case.name for case in cases.GROUPS[group]()]
-    assert (done.returncode, done.stdout.split()) == (0, wanted) and len(wanted) >= len(workloads.WORKLOADS)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison with other libraries: its arguments, its rows, and contestants that fail."""
 
-import contextlib
 import importlib
 import json
 import os
@@ -9,13 +8,11 @@ import time
 
 import pytest
 
-from benches import ABOUT, LIMITS, compare, made, need, python
+from benches import ABOUT, LIMITS, Scripted, ScriptedPool, compare, made, need, process, python
 from dlcore import _core
 from dlcore.bench import peak, timing
 
-contestants, floors, leads, peers, process = map(
-    importlib.import_module, ("contestants", "floors", "leads", "peers", "process")
-)
+contestants, floors, leads, peers = map(importlib.import_module, ("contestants", "floors", "leads", "peers"))
 
 
 # --------------------------------------------------------------------------------------------------- arguments
@@ -147,33 +144,6 @@ def test_a_contestant_that_cannot_begin_is_named_and_the_others_take_part(tmp_pa
     found, wrong = compare.present(process.Pool(1), ["sklearn", "numpy"], print)
     assert list(found) == ["numpy"]
     assert wrong == ["sklearn: expected an answer to hello, got OSError: a broken one"]
-
-
-class Scripted:
-    """A process that gives the same answers again and again, and fails at the n-th of one kind."""
-
-    def __init__(self, name, fails="", after=0, values=(1.0,) * compare.STEPS):
-        self.name, self.fails, self.left, self.seconds = name, fails, after, 1.0
-        self.answers = {"check": {"values": list(values)}, "setup": {}, "begin": {}, "memory": {"rss_mb": 1.0}}
-
-    def send(self, do, **_):
-        pass
-
-    def answer(self, do):
-        if do == self.fails:
-            self.left -= 1
-            if self.left < 0:
-                raise process.Failed(f"{self.name}: no {do}")
-        return self.answers.get(do) or {"seconds": self.seconds}
-
-
-class ScriptedPool:
-    def __init__(self, *processes):
-        self.processes = {p.name: p for p in processes}
-
-    @contextlib.contextmanager
-    def started(self, names):
-        yield {name: self.processes[name] for name in names}
 
 
 @pytest.mark.parametrize(("fails", "after"), [("setup", 0), ("begin", 0), ("round", 0), ("round", 2), ("memory", 0)])

@@ -70,17 +70,30 @@ ON = {
     "cuda": {
         "dlcore": Entry("dlcore_device", "DlcoreCuda"),
         "dlcore_mma": Entry("dlcore_device", "DlcoreMma"),
+        "dlcore_wgmma": Entry("dlcore_device", "DlcoreWgmma"),
         "dlcore_cublaslt": Entry("dlcore_device", "DlcoreCublasLt"),
         "torch_eager": Entry("torch_cuda", "TorchCuda"),
         "torch_compile": Entry("torch_cuda", "TorchCudaCompile"),
         "jax": Entry("jax_", "JaxCuda", GPU),
         "cublaslt": Entry("cublaslt", "CublasLt"),
         "triton": Entry("triton_", "Triton"),
+        "dlcore_mma_bf16": Entry("dlcore_device", "DlcoreMmaBf16"),
+        "dlcore_wgmma_bf16": Entry("dlcore_device", "DlcoreWgmmaBf16"),
+        "torch_bf16": Entry("torch_cuda", "TorchCudaBf16"),
+        "torch_compile_bf16": Entry("torch_cuda", "TorchCudaCompileBf16"),
+        "jax_bf16": Entry("jax_", "JaxCudaBf16", GPU),
+        "cublaslt_bf16": Entry("cublaslt", "CublasLtBf16"),
+        "triton_bf16": Entry("triton_", "TritonBf16"),
+        "dlcore_mma_bf16x3": Entry("dlcore_device", "DlcoreMmaBf16x3"),
+        "dlcore_wgmma_bf16x3": Entry("dlcore_device", "DlcoreWgmmaBf16x3"),
+        "torch_tf32": Entry("torch_cuda", "TorchCudaTf32"),
+        "cublaslt_tf32": Entry("cublaslt", "CublasLtTf32"),
     },
     "emulated": {
         "dlcore": Entry("dlcore_device", "DlcoreEmulated"),
         "dlcore_cublaslt": Entry("dlcore_device", "DlcoreEmulatedCublasLt"),
         "torch_eager": REGISTRY["torch_eager"],
+        "dlcore_wgmma_bf16": Entry("dlcore_device", "DlcoreEmulatedWgmmaBf16"),
     },
 }  # fmt: skip
 
@@ -90,7 +103,8 @@ def entry(name: str, device: str = "cpu") -> Entry:
     return {**REGISTRY, **ON[device]}[name]
 
 
-REFERENCES = {"float32": "torch_eager", "bf16": "torch_bf16"}  # ratios are to the one of the same precision
+# Ratios are to the one of the same precision; tf32 is of factors of 11 bits or more.
+REFERENCES = {"float32": "torch_eager", "bf16": "torch_bf16", "tf32": "torch_tf32"}
 TRUTH = "torch_float64"  # errors are to it; it is not timed
 TIMED = tuple(name for name in REGISTRY if name != TRUTH)
 

@@ -62,6 +62,13 @@ class Contestant:
         """
         raise NotImplementedError
 
+    def ops(self, kernel) -> dict[str, Callable[[], object]]:
+        """The calls that are timed: those of `op`, or of a cold kernel calls that go through all its copies."""
+        copies = [self.op(kernel, kernels.given(kernel)) for _ in range(kernel.copies)]
+        if len(copies) == 1:
+            return copies[0]
+        return {part: lambda part=part: [calls[part]() for calls in copies] for part in kernel.parts}
+
     def op_errors(self, kernel) -> dict[str, float]:
         """By part the error from float64, which rounding must explain; inputs are made twice, as calls may change them."""
         calls, truth = self.op(kernel, kernels.given(kernel)), kernels.given(kernel)

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cuBLASLt's float32 product: the fastest of its first eight heuristics. The library is that of PyTorch, which also gives
-memory and events."""
+"""cuBLASLt's products, in float32, tf32 and bf16: the fastest of its first eight heuristics. The library is that of PyTorch,
+which also gives memory and events."""
 
 import ctypes
 
 import torch
 
-from .torch_cuda import Graphed
+from .torch_cuda import PRODUCTS, Graphed, TorchCudaBf16
 
 HEURISTICS, WORKSPACE, TRIALS = 8, 32 << 20, 50
 # Enumerators of cublas_api.h, library_types.h and cublasLt.h.
-COMPUTE_32F, R_32F, PREFERENCE_WORKSPACE = 68, 0, 1
+COMPUTE_32F, COMPUTE_32F_FAST_TF32, R_32F, R_16BF, PREFERENCE_WORKSPACE = 68, 77, 0, 14, 1
+TRANSA, TRANSB, TRANSPOSED = 3, 4, 1
 
 
 class Heuristic(ctypes.Structure):
@@ -33,7 +34,8 @@ def library() -> ctypes.CDLL:
 
 class CublasLt(Graphed):
     actions = ("ops",)
-    kinds = ("product",)
+    kinds = tuple(PRODUCTS)
+    compute, factors = COMPUTE_32F, R_32F
 
     def __init__(self, threads):
         super().__init__(threads)
@@ -51,15 +53,21 @@ class CublasLt(Graphed):
         return made
 
     def op(self, kernel, given):
-        """Row-major C = A B is column-major C^T = B^T A^T: the operands change places."""
-        m, n, k = kernel.shape
-        a, b = self.tensor(given.x), self.tensor(given.parameters["weight"])
-        c, workspace = torch.empty(m, n, device="cuda"), torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
-        product = self._made("MatmulDescCreate", COMPUTE_32F, R_32F)
+        """Row-major C = A B is column-major C^T = B^T A^T: the operands change places. A gradient of weights is float32."""
+        a, b = self.operand(given.x), self.operand(given.parameters["weight"])
+        kind = torch.float32 if kernel.kind == "product_tn" else a.dtype
+        c = torch.empty(kernel.shape[:2], device=self.device, dtype=kind)
+        workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device=self.device)
+        product = self._made("MatmulDescCreate", self.compute, R_32F)
+        for attribute, role in ((TRANSA, "product_nt"), (TRANSB, "product_tn")):
+            if kernel.kind == role:
+                self._call("MatmulDescSetAttribute", product, attribute, ctypes.byref(ctypes.c_int32(TRANSPOSED)),
+                           ctypes.c_size_t(4))  # fmt: skip
         left, right, out = (
-            self._made("MatrixLayoutCreate", R_32F, *map(ctypes.c_uint64, shape), ctypes.c_int64(shape[0]))
-            for shape in ((n, k), (k, m), (n, m))
-        )
+            self._made("MatrixLayoutCreate", R_32F if x.dtype == torch.float32 else self.factors,
+                       *map(ctypes.c_uint64, x.shape[::-1]), ctypes.c_int64(x.shape[1]))
+            for x in (b, a, c)
+        )  # fmt: skip
         one, zero, at = ctypes.c_float(1), ctypes.c_float(0), lambda t: ctypes.c_void_p(t.data_ptr())
 
         def run(heuristic):
@@ -94,3 +102,11 @@ class CublasLt(Graphed):
         end.record()
         end.synchronize()
         return begin.elapsed_time(end)
+
+
+class CublasLtTf32(CublasLt):
+    precision, compute = "tf32", COMPUTE_32F_FAST_TF32
+
+
+class CublasLtBf16(CublasLt):
+    precision, factors, operand = "bf16", R_16BF, TorchCudaBf16.operand

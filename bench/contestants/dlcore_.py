@@ -35,11 +35,14 @@ class Dlcore(Contestant):
 
     def subject(self, kernel):
         """What runs a kernel."""
-        return cases.subject(kernel, self.threads, self.device, self.gemm)
+        return cases.subject(kernel, self.threads, self.device, self.gemm, self.products)
 
     def op(self, kernel, given):
         subject = self.subject(kernel)
         return {part: lambda part=part: subject.run(FUSED, part, 1) for part in kernel.parts}
+
+    def ops(self, kernel):
+        return self.op(kernel, None)  # one run of a subject goes through all copies
 
     def op_errors(self, kernel):
         subject = self.subject(kernel)

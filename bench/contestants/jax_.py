@@ -33,7 +33,7 @@ def optimizer(rule: str, lr: float):
 
 def dropout(x, p: float, key):
     kept = jax.random.bits(key, x.shape, jnp.uint8) >= np.uint8(round(256 * p))
-    return jnp.where(kept, x * np.float32(1 / (1 - p)), 0)
+    return jnp.where(kept, x * x.dtype.type(1 / (1 - p)), 0)
 
 
 def normalised(x, axis: int, weight, bias):
@@ -46,9 +46,10 @@ def normalised(x, axis: int, weight, bias):
 class Forward:
     """One pass through a net; parameters, running statistics and random keys are taken in layer order."""
 
-    def __init__(self, parameters, statistics, key, dropping: bool):
+    def __init__(self, parameters, statistics, key, dropping: bool, half=None):
         self.parameters, self.statistics, self.key = iter(parameters), iter(statistics), key
         self.dropping, self.training, self.new = dropping, key is not None, []
+        self.half = half or (lambda x: x)  # of what a product reads and what is added to it
 
     def __call__(self, layers, x):
         for kind, *numbers in layers:
@@ -56,16 +57,16 @@ class Forward:
         return x
 
     def linear(self, x, *_):
-        return x @ next(self.parameters) + next(self.parameters)
+        return self.half(x) @ self.half(next(self.parameters)) + self.half(next(self.parameters))
 
     def batch_norm(self, x, _):
         weight, bias, (mean, variance) = next(self.parameters), next(self.parameters), next(self.statistics)
         if not self.training:
             return (x - mean) * (jax.lax.rsqrt(variance + EPS) * weight) + bias
-        y, m, v = normalised(x, 0, weight, bias)
+        y, m, v = normalised(x.astype(jnp.float32), 0, weight, bias)
         rows = len(x)
         self.new.append((mean + MOMENTUM * (m[0] - mean), variance + MOMENTUM * (v[0] * (rows / (rows - 1)) - variance)))
-        return y
+        return self.half(y)
 
     def dropout(self, x, p):
         if not (self.training and self.dropping):
@@ -78,13 +79,22 @@ class Forward:
 
 
 OPS = {
-    "product": lambda key, x, w: x @ w, "linear_relu": lambda key, x, w, b: jax.nn.relu(x @ w + b),
+    "product": lambda key, x, w: x @ w,
+    "linear_relu": lambda key, x, w, b: jax.nn.relu(x @ w.astype(x.dtype) + b.astype(x.dtype)),
     "batch_norm_relu_dropout": lambda key, x, *p: dropout(jax.nn.relu(normalised(x, 0, *p)[0]), 0.5, key),
+    "linear_norm_relu_dropout": lambda key, x, w, *p: dropout(
+        jax.nn.relu(normalised((x @ w.astype(x.dtype)).astype(jnp.float32), 0, *p)[0].astype(x.dtype)), 0.5, key
+    ),
     "dropout": lambda key, x: dropout(x, 0.5, key), "layer_norm": lambda key, x, *p: normalised(x, 1, *p)[0],
 }  # fmt: skip
 
 
+PRODUCTS = {"product": lambda a, b: a @ b, "product_nt": lambda a, b: a @ b.T, "product_tn": lambda a, b: a.T @ b}
+
+
 class Jax(Contestant):
+    half = None  # to the type of factors, where that is not float32
+
     def __init__(self, threads):
         super().__init__(threads)
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # XLA makes a thread a processor
@@ -95,8 +105,8 @@ class Jax(Contestant):
         self.x, self.y = jnp.asarray(x), jnp.asarray(y if y.dtype == np.float32 else y.astype(np.int32))
 
         def loss(parameters, statistics, x, y, key):
-            forward = Forward(parameters, statistics, key, dropout)
-            out = forward(self.layers, x)
+            forward = Forward(parameters, statistics, key, dropout, self.half)
+            out = forward(self.layers, x).astype(jnp.float32)
             if workload.loss == "cross_entropy":
                 return optax.softmax_cross_entropy_with_integer_labels(out, y).mean(), forward.new
             return jnp.square(out - y).mean(), forward.new
@@ -121,7 +131,9 @@ class Jax(Contestant):
 
     def predictor(self, x):
         parameters, statistics, x = *self.state[:2], jnp.asarray(x)
-        forward = jax.jit(lambda parameters, statistics, x: Forward(parameters, statistics, None, False)(self.layers, x))
+        forward = jax.jit(
+            lambda parameters, statistics, x: Forward(parameters, statistics, None, False, self.half)(self.layers, x)
+        )
         return self._kept(lambda: forward(parameters, statistics, x))
 
     def op(self, kernel, given):
@@ -133,9 +145,10 @@ class Jax(Contestant):
             total = lambda x: optax.softmax_cross_entropy_with_integer_labels(x, target).sum()  # noqa: E731
             both = jax.jit(jax.value_and_grad(total))
             return {"both": self._kept(lambda: both(x))}
-        inputs, function = [x, *map(jnp.asarray, given.parameters.values())], OPS[kernel.kind]
+        half, function = self.half or (lambda x: x), OPS[kernel.kind]
+        inputs, dy = [half(x), *map(jnp.asarray, given.parameters.values())], half(jnp.asarray(given.dy))
         run = jax.jit(lambda key, *inputs: jax.vjp(partial(function, key), *inputs))
-        pull, dy, key, saved = jax.jit(lambda pull, dy: pull(dy)), jnp.asarray(given.dy), jax.random.key(0), []
+        pull, key, saved = jax.jit(lambda pull, dy: pull(dy)), jax.random.key(0), []
 
         def forward():
             y, *saved[:] = run(key, *inputs)
@@ -179,10 +192,32 @@ class JaxCuda(Jax):
     """On a GPU, where a product would be of tf32 without being told."""
 
     actions = ("train", "ops")
+    matmul = "highest"
 
     def __init__(self, threads):
         Contestant.__init__(self, threads)
         if jax.default_backend() != "gpu":
             raise ImportError(f"jax runs on {jax.default_backend()} here")
-        jax.config.update("jax_default_matmul_precision", "highest")
+        jax.config.update("jax_default_matmul_precision", self.matmul)
         self.last = None
+
+    def op(self, kernel, given):
+        if kernel.kind not in PRODUCTS:
+            return super().op(kernel, given)
+        half, multiply = self.half or (lambda x: x), jax.jit(PRODUCTS[kernel.kind])
+        a, b = half(jnp.asarray(given.x)), half(jnp.asarray(given.parameters["weight"]))
+        return {"forward": self._kept(lambda: [multiply(a, b)])}
+
+
+class JaxCudaBf16(JaxCuda):
+    """Factors and activations in bf16; parameters, statistics, the loss and the update in float32."""
+
+    precision, kinds = "bf16", (*PRODUCTS, "linear_relu", "linear_norm_relu_dropout")
+    matmul = "default"
+
+    @staticmethod
+    def half(x):
+        return x.astype(jnp.bfloat16)
+
+    def to_numpy(self, result):
+        return np.asarray(result, np.float32)

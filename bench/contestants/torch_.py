@@ -67,6 +67,7 @@ OPS = {
     "product": F.linear, "linear_relu": lambda x, w, b: F.relu(F.linear(x, w, b), inplace=True),
     "batch_norm_relu_dropout": _norm_relu_dropout, "dropout": lambda x: F.dropout(x, 0.5),
     "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias),
+    "linear_norm_relu_dropout": lambda x, linear, *norm: _norm_relu_dropout(F.linear(x, linear), *norm),
 }  # fmt: skip
 
 
@@ -90,6 +91,10 @@ class TorchEager(Contestant):
 
     def tensor(self, array):
         return torch.from_numpy(array).to(self.device)
+
+    def operand(self, array):
+        """What an op is given that a net would have made."""
+        return self.tensor(array)
 
     def build(self, workload, parameters, x, y, lr, dropout):
         self.net = build(workload.layers, dropout).to(self.device, self.dtype).train()
@@ -128,11 +133,11 @@ class TorchEager(Contestant):
     def op(self, kernel, given):
         if kernel.parts == ("update",):
             return self._update(kernel, given)
-        x = self.tensor(given.x).requires_grad_()
+        x = self.operand(given.x).requires_grad_()
         if kernel.kind == "cross_entropy":
             return self._cross_entropy(x, self.tensor(given.target))
         inputs = [x, *(self.tensor(p.T.copy()).requires_grad_() for p in given.parameters.values())]
-        function, dy, kept = self.compiled(OPS[kernel.kind]), self.tensor(given.dy), []
+        function, dy, kept = self.compiled(OPS[kernel.kind]), self.operand(given.dy), []
 
         def forward():
             with self.autocast():

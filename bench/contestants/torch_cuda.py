@@ -1,24 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch on a GPU, in float32 without tf32: eager, and compiled with the whole step in one CUDA graph."""
+"""PyTorch on a GPU, eager, and compiled with the whole step in one CUDA graph: in float32 without tf32, and under bf16
+autocast; eager with tf32 too."""
 
 import itertools
 
 import torch
 
+from workloads import kernels
+
 from .torch_ import TorchCompile, TorchEager
 
 WARM_CALLS = 3
+WITH_PRODUCTS = (*kernels.PRODUCTS, "linear_relu", "linear_norm_relu_dropout")
+PRODUCTS = {"product": lambda a, b: a @ b, "product_nt": lambda a, b: a @ b.T, "product_tn": lambda a, b: a.T @ b}
 
 
 class TorchCuda(TorchEager):
     device = "cuda"
     actions = ("train", "ops")
+    tf32 = False
 
     def __init__(self, threads):
         super().__init__(threads)
         if not torch.cuda.is_available():
             raise ImportError("torch has no GPU here")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+
+    def op(self, kernel, given):
+        if kernel.kind not in PRODUCTS:
+            return super().op(kernel, given)
+        multiply, a, b = self.compiled(PRODUCTS[kernel.kind]), self.operand(given.x), self.operand(given.parameters["weight"])
+        return {"forward": lambda: [multiply(a, b)]}
 
     def wait(self):
         torch.cuda.synchronize()
@@ -78,3 +90,23 @@ class TorchCudaCompile(Graphed, TorchCompile):
 
     def step(self):
         self.replay()
+
+
+class TorchCudaTf32(TorchCuda):
+    precision, tf32, kinds = "tf32", True, WITH_PRODUCTS
+
+
+class TorchCudaBf16(TorchCuda):
+    """Products of bf16 with float32 sums, under autocast; an op is given what a net would have made in bf16."""
+
+    precision, kinds = "bf16", WITH_PRODUCTS
+
+    def autocast(self):
+        return torch.autocast(self.device, dtype=torch.bfloat16, cache_enabled=False)  # a graph must not keep casts
+
+    def operand(self, array):
+        return self.tensor(array).to(torch.bfloat16)
+
+
+class TorchCudaCompileBf16(TorchCudaBf16, TorchCudaCompile):
+    pass

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   dlcore bench W1,layer_norm             the cases whose names begin like this
   dlcore bench ops --case adam_1M --json one JSON object: machine, versions, command, rows
   dlcore bench step --device cuda        on a GPU: what fusion and recording bring there
+  dlcore bench ops --device cuda --gemm wgmma --precision bf16
   dlcore bench --list                    the names of the cases"""
 
 
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     from ..cli.output import Output
 
     options = _parser().given(argv)
-    selected = _selected(options.get("cases", "all"), options.get("case"))
+    selected = _selected(options.get("cases", "all"), options.get("case"), options.get("device", "cpu"))
     output = Output(options.get("json", False))
     if options.get("list"):
         names = [case.name for case in selected]
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser():
+    from ..backend import GEMMS, PRECISIONS
     from ..cli.parser import JSON, THREADS, Option, Parser
     from ..cli.values import boolean, device, integer, text
 
@@ -55,6 +57,8 @@ def _parser():
         Option("case", text, "only the cases of the group whose names begin like this", "NAME"),
         Option("rounds", integer(1, 1000), "rounds in which the variants take turns (default 7)", "N"),
         Option("device", bench_device, "cpu (default) or cuda: there without NumPy, against a copy's bandwidth", "NAME"),
+        Option("gemm", text, f"whose products, of {', '.join(GEMMS)} (default auto)", "NAME"),
+        Option("precision", text, f"of products, of {', '.join(PRECISIONS)} (default float32)", "NAME"),
         THREADS, JSON, Option("list", boolean, "print the names of the cases, and time nothing"),
     ]  # fmt: skip
     parser = Parser("bench", ABOUT, "", {"cases": "ops, step, infer, all (default), or beginnings of names"}, options)
@@ -63,13 +67,13 @@ def _parser():
     return parser
 
 
-def _selected(cases: str, only: str | None) -> list:
+def _selected(cases: str, only: str | None, device: str) -> list:
     """The cases of a group, or those of them whose names begin like one of some texts."""
     from ..cli.parser import UsageError
     from ..errors import suggest
     from .cases import all_cases
 
-    pool = [c for c in all_cases() if c.group == cases or cases not in GROUPS]
+    pool = [c for c in all_cases(device) if c.group == cases or cases not in GROUPS]
     wanted = [text for text in (None if cases in (*GROUPS, "all") else cases, only) if text]
     selected: list = []
     for name in ",".join(wanted).split(","):
@@ -84,19 +88,39 @@ def _selected(cases: str, only: str | None) -> list:
     return selected
 
 
+def _products(device: str, options) -> tuple[dict[str, str], int]:
+    """Gemm and precision, where they are asked for, and the bf16 terms that a large product sums."""
+    from .. import backend as backends
+    from ..arguments import one_of
+    from ..cli.parser import UsageError
+
+    asked, backend = {name: options[name] for name in ("gemm", "precision") if name in options}, backends.get(device=device)
+    gemm, precision = asked.get("gemm", "auto"), asked.get("precision", "float32")
+    try:
+        one_of("--precision", precision, backends.PRECISIONS)
+        backends.check_gemm("--gemm", backend, gemm)
+        backends.check_precision("--precision", backend, precision, gemm)
+    except ValueError as error:
+        said = str(error)
+        raise UsageError(said[said.index("expected") :]) from None
+    return asked, backends.terms(backend, precision, 2**20, 2**20, 2**20, gemm)
+
+
 def _run(argv, selected, options, output) -> int:
     from ..backend import num_threads, select_device
-    from . import gpu, peak, report
+    from . import gpu, peak, published, report
     from .measure import measure
 
     threads, device = options.get("threads") or num_threads(), select_device(options.get("device", "cpu"))
-    limits = gpu.measure() if device.startswith("cuda") else peak.measure(threads)
-    about = report.machine(threads, limits, device)
+    asked, terms = _products(device, options)
+    limits = gpu.measure(terms) if device.startswith("cuda") else peak.measure(threads)
+    about = report.machine(threads, limits, device) | asked
     for line in report.header(about):
         output.say(line)
     done = []
     for case in selected:
-        for measured in measure(case, threads, options.get("rounds", 7), limits, device):
+        for measured in measure(case, threads, options.get("rounds", 7), limits, device, **asked):
+            published.mark(measured.rows, about, terms)
             done.append(measured)
             output.say("\n".join(report.block(measured)))
     if device != "cpu":

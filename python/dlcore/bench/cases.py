@@ -11,9 +11,10 @@ from . import kernels, plain
 from .infer import InferSubject
 from .kernels import Kernel
 from .ops import CrossEntropySubject, LayerSubject, UpdateSubject
+from .products import ProductSubject
 from .step import StepSubject
 from .subject import Subject
-from .workloads import WORKLOADS
+from .workloads import on
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class Case:
 
     name: str
     group: str
-    make: Callable[[str, int, str], Subject]
+    make: Callable[..., Subject]
 
-    def subject(self, threads: int, device: str = "cpu") -> Subject:
-        return self.make(self.name, threads, device)
+    def subject(self, threads: int, device: str = "cpu", **products) -> Subject:
+        """``products``: gemm and precision, where they are not the usual ones."""
+        return self.make(self.name, threads, device, **products)
 
 
 def norm_relu_dropout(cols: int) -> Sequential:
@@ -38,39 +40,47 @@ LAYERS: dict[str, Callable] = {
     "batch_norm_relu_dropout": lambda k: norm_relu_dropout(k.inputs),
     "layer_norm": lambda k: LayerNorm(k.inputs),
     "dropout": lambda _: Dropout(plain.Dropout.p_drop),
+    "linear_norm_relu_dropout": lambda k: Sequential(
+        Linear(k.inputs, k.outputs, bias=False), *norm_relu_dropout(k.outputs).layers
+    ),
 }
 
 
-def subject(kernel: Kernel, threads: int, device: str = "cpu", gemm: str = "auto") -> Subject:
-    """What runs a kernel; ``gemm``: whose products, on a device."""
+def subject(kernel: Kernel, threads: int, device: str = "cpu", gemm: str = "auto", precision: str = "float32") -> Subject:
+    """What runs a kernel; ``gemm`` and ``precision``: by whom products are made on a device, and how."""
+    if kernel.kind in kernels.PRODUCTS and (kernel.gpu or device != "cpu"):
+        return ProductSubject(kernel, threads, device, gemm, precision)
     if kernel.kind == "cross_entropy":
-        return CrossEntropySubject(kernel.name, *kernel.shape, threads, device)
+        return CrossEntropySubject(kernel.name, *kernel.shape, threads, device, kernel.copies)
     if kernel.kind not in LAYERS:
         size, tensors = kernel.shape
-        return UpdateSubject(kernel.name, kernel.kind, size, threads, tensors, device)
+        return UpdateSubject(kernel.name, kernel.kind, size, threads, tensors, device, kernel.copies)
     make = lambda: LAYERS[kernel.kind](kernel)  # noqa: E731
     plain_class, rows = kernels.LAYERS[kernel.kind], kernel.shape[0]
-    return LayerSubject(kernel.name, make, plain_class, rows, kernel.inputs, threads, device, gemm)
+    made = precision if len(kernel.shape) == 3 else "float32"  # what has no product has nothing in 16 bits
+    return LayerSubject(kernel.name, make, plain_class, rows, kernel.inputs, threads, device, gemm, made, kernel.copies)
 
 
-def op_cases() -> list[Case]:
+def op_cases(device: str) -> list[Case]:
     """Single ops."""
-    return [Case(k.name, "ops", lambda _, *where, k=k: subject(k, *where)) for k in kernels.KERNELS.values()]
+    made = (kernels.KERNELS[name] for name in kernels.names(device))
+    return [Case(k.name, "ops", lambda _, *where, k=k, **how: subject(k, *where, **how)) for k in made]
 
 
-def step_cases() -> list[Case]:
-    """Training steps of W1 to W8."""
-    return [Case(w.name, "step", lambda _, *where, w=w: StepSubject(w, *where)) for w in WORKLOADS.values()]
+def step_cases(device: str) -> list[Case]:
+    """Training steps of the nets."""
+    return [Case(w.name, "step", lambda _, *where, w=w, **how: StepSubject(w, *where, **how)) for w in on(device).values()]
 
 
-def infer_cases() -> list[Case]:
-    """Predictions of W1 to W8."""
-    return [Case(f"{w.name}_infer", "infer", lambda _, *where, w=w: InferSubject(w, *where)) for w in WORKLOADS.values()]
+def infer_cases(device: str) -> list[Case]:
+    """Predictions of the nets."""
+    nets = on(device).values()
+    return [Case(f"{w.name}_infer", "infer", lambda _, *where, w=w, **how: InferSubject(w, *where, **how)) for w in nets]
 
 
 GROUPS = {"ops": op_cases, "step": step_cases, "infer": infer_cases}
 
 
-def all_cases() -> list[Case]:
-    """Every case, group after group."""
-    return [case for cases in GROUPS.values() for case in cases()]
+def all_cases(device: str = "cpu") -> list[Case]:
+    """Every case of a device, group after group."""
+    return [case for cases in GROUPS.values() for case in cases(device)]

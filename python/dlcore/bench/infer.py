@@ -24,8 +24,8 @@ class _Predictions:
         snapshot, plans = Snapshot(net.backend), {}
         for n in rows:
             trace, targets = prediction(net.layer, Batch(n, Source.of(data[f"x{n}"])))
-            options = {"targets": targets, "replay": True, "snapshot": snapshot}
-            plans[n] = finish(net.backend, trace, net.store.segments, fuse=fuse, record=record, **options)
+            options = {"targets": targets, "replay": True, "snapshot": snapshot, "fuse": fuse, "record": record}
+            plans[n] = finish(net.backend, trace, net.store.segments, precision=net.precision, gemm=net.gemm, **options)
         memory = Memory(net.backend, KIND, max(1, snapshot.bytes // np.dtype(net.dtype).itemsize), net.dtype)
         snapshot.fill(net.store.segments, net.store.memory, memory, threads)
         shared = {KIND: memory, "tables": net.tables}
@@ -37,17 +37,20 @@ class _Predictions:
     def run(self, rows: tuple[int], times: int = 1) -> None:
         self._programs[rows[0]].run(("gradients",), times)
 
-    def cost(self, rows: tuple[int]):
-        return self._programs[rows[0]].cost(("gradients",))
+    def cost(self, rows: tuple[int], copies: int = 1):
+        return self._programs[rows[0]].cost(("gradients",), copies)
 
 
 class InferSubject(Subject):
     """Predictions of 1, 64 and 4096 rows."""
 
-    def __init__(self, workload: Workload, threads: int, device: str = "cpu", rows: tuple[int, ...] = ROWS):
-        self.name, self.workload, self.device = workload.name, workload, device
+    def __init__(
+        self, workload: Workload, threads: int, device: str = "cpu", gemm: str = "auto", precision: str = "float32",
+        rows: tuple[int, ...] = ROWS,
+    ):  # fmt: skip
+        self.name, self.workload, self.device, self.precision = workload.name, workload, device, precision
         self.parts = {f"batch {n}": (n,) for n in rows}
-        self.net = make_net(workload, threads=threads, device=device)
+        self.net = make_net(workload, threads=threads, device=device, gemm=gemm, precision=precision)
         xs = {n: batch(workload, n)[0] for n in rows}
         outs = {f"out{n}": np.zeros((n, workload.outputs), np.float32) for n in rows}
         self.data = Arrays(self.net.backend, **{f"x{n}": x for n, x in xs.items()}, **outs)
@@ -82,4 +85,4 @@ class InferSubject(Subject):
         return {part: {"outputs": self.plain[part].forward()} for part in self.parts}
 
     def tolerance(self, depth):
-        return LOSS_TOLERANCE
+        return LOSS_TOLERANCE[self.precision]

@@ -7,7 +7,7 @@ This file imports nothing of dlcore but its NumPy: the workers of bench/peers.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from types import SimpleNamespace
 
@@ -17,20 +17,24 @@ from . import plain, plain_step
 
 LAYERS = {
     "product": plain.Linear, "linear_relu": plain.LinearRelu, "batch_norm_relu_dropout": plain.NormReluDropout,
-    "layer_norm": plain.LayerNorm, "dropout": plain.Dropout,
+    "layer_norm": plain.LayerNorm, "dropout": plain.Dropout, "linear_norm_relu_dropout": plain.LinearNormReluDropout,
 }  # fmt: skip
 PARAMETERS = {
     "product": ("weight",), "linear_relu": ("0.weight", "0.bias"), "batch_norm_relu_dropout": ("0.weight", "0.bias"),
-    "layer_norm": ("weight", "bias"), "dropout": (),
+    "layer_norm": ("weight", "bias"), "dropout": (), "linear_norm_relu_dropout": ("0.weight", "1.weight", "1.bias"),
 }  # fmt: skip
+PRODUCTS = ("product", "product_nt", "product_tn")  # y = a b, a b^T, a^T b: a layer's output, dx and dw
 PARTS = {
-    **dict.fromkeys(LAYERS, ("forward", "backward")), "product": ("forward",), "cross_entropy": ("both",),
+    **dict.fromkeys(LAYERS, ("forward", "backward")), **dict.fromkeys(PRODUCTS, ("forward",)), "cross_entropy": ("both",),
     **dict.fromkeys(plain_step.STATES, ("update",)),
 }  # fmt: skip
 LR = 1e-3
 READS = {"batch_norm_relu_dropout": (2, 4), "layer_norm": (1, 2)}  # forward and backward; of other kinds 1, see `mix`
-UNITS = {"float32": plain.UNIT, "bf16": 2.0**-8}  # roundoff of a factor; sums are float32
+# Roundoff of a factor; sums are float32.
+UNITS = {"float32": plain.UNIT, "bf16": 2.0**-8, "bf16x3": 2.0**-16, "float16": 2.0**-11, "tf32": 2.0**-11}
 SIGMAS = 5  # of a share of kept elements
+COLD_BYTES = 256 << 20  # more than twice what the second-level cache of any GPU holds (B200: 126 MB)
+LARGE, STRIDE = 1 << 33, 31  # multiply-adds of a product of which so many rows are checked: all remainders, all tiles
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,19 @@ class Kernel:
     kind : str
         Of `PARTS`; an update rule is a kind.
     shape : tuple of int
-        (rows, outputs, inputs) of products, (rows, columns), or (elements, tensors) of an update.
+        (rows, outputs, inputs) of layers with products, (m, n, k) of products, (rows, columns), or (elements, tensors) of an
+        update.
+    gpu : bool
+        A row of GPUs alone.
+    cold : bool
+        Timed over copies in turn, so many that no cache holds what comes next.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
+    gpu: bool = False
+    cold: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -81,6 +92,11 @@ class Kernel:
     def outputs(self) -> int:
         """Columns of y."""
         return self.shape[1]
+
+    @property
+    def copies(self) -> int:
+        """Sets of arrays that take turns."""
+        return 1 + COLD_BYTES // touched(self, self.parts[0]) if self.cold else 1
 
     def results(self, part: str) -> tuple[str, ...]:
         """Names of what a part returns, in order."""
@@ -108,6 +124,31 @@ KERNELS = {
 }
 
 
+def _gpu_kernels() -> list[Kernel]:
+    """Rows of the goals for GPUs: products in all three roles, of squares and of layers; what is beside the products of such
+    a layer; ops past the second-level cache, and small ones with it cold."""
+    products = [(n, n, n) for n in (4096, 8192)] + [(8192, 1024, 1024), (32768, 512, 512)]
+    made = [
+        *_sized("product", *products), *_sized("product_nt", *products),
+        *_sized("product_tn", *((k, n, m) if m > n else (m, n, k) for m, n, k in products)),
+        *_sized("linear_relu", (8192, 1024, 1024)), *_sized("linear_norm_relu_dropout", (8192, 1024, 1024)),
+        *_sized("batch_norm_relu_dropout", (32768, 1024)), *_sized("layer_norm", (32768, 1024)),
+        *_sized("cross_entropy", (32768, 1000)),
+        Kernel("adamw_32M", "adamw", (32 * 10**6, 1)), Kernel("adamw_1000x64", "adamw", (64_000, 1000)),
+    ]  # fmt: skip
+    small = ("batch_norm_relu_dropout_4096x1024", "layer_norm_4096x1024", "cross_entropy_4096x1000", "adamw_1M")
+    cold = [replace(KERNELS[name], name=f"{name}_cold", cold=True) for name in small]
+    return [replace(k, gpu=True) for k in (*made, *cold)]
+
+
+KERNELS |= {k.name: k for k in _gpu_kernels()}
+
+
+def names(device: str) -> list[str]:
+    """Of the kernels that are timed on a device."""
+    return [name for name, k in KERNELS.items() if device != "cpu" or not k.gpu]
+
+
 def given(kernel: Kernel, seed: int = 5) -> SimpleNamespace:
     """Inputs, all float32: x, dy and ``parameters`` by path of a layer; x and target of a loss; lists w and g of an update."""
     rng = np.random.default_rng(seed)
@@ -118,13 +159,17 @@ def given(kernel: Kernel, seed: int = 5) -> SimpleNamespace:
     if kernel.parts == ("update",):
         size, tensors = kernel.shape
         return SimpleNamespace(**{name: [normal(size // tensors) for _ in range(tensors)] for name in ("w", "g")})
+    if kernel.kind in PRODUCTS:
+        m, n, k = kernel.shape
+        a, b = ((k, m) if kernel.kind == "product_tn" else (m, k)), ((n, k) if kernel.kind == "product_nt" else (k, n))
+        return SimpleNamespace(x=normal(*a), parameters={"weight": normal(*b) * np.float32(k**-0.5)}, dy=normal(m, n))
     x = normal(kernel.shape[0], kernel.inputs)
     x[x == 0] = 1  # what is 0 in y has been dropped
     if kernel.kind == "cross_entropy":
         return SimpleNamespace(x=x, target=rng.integers(0, kernel.inputs, len(x)))
     scale = np.float32(kernel.inputs**-0.5)
     parameters = {
-        path: normal(kernel.inputs, kernel.outputs) * scale if len(kernel.shape) == 3 and path.endswith("weight")
+        path: normal(kernel.inputs, kernel.outputs) * scale if len(kernel.shape) == 3 and path == PARAMETERS[kernel.kind][0]
         else 1 + np.float32(0.3) * normal(kernel.outputs)
         for path in PARAMETERS[kernel.kind]
     }  # fmt: skip
@@ -135,6 +180,17 @@ def layer(kernel: Kernel, at: SimpleNamespace, dtype: str = "float32") -> plain.
     """The NumPy version of a layer."""
     parameters = {path: value.astype(dtype) for path, value in at.parameters.items()}
     return LAYERS[kernel.kind](at.x.astype(dtype), at.dy.astype(dtype), parameters)
+
+
+def checked_rows(kernel: Kernel) -> slice:
+    """Of the result of a product: all, or of a large one every thirty-first."""
+    return slice(None, None, STRIDE if prod(kernel.shape) > LARGE else 1)
+
+
+def product(kernel: Kernel, at: SimpleNamespace) -> np.ndarray:
+    """The `checked_rows` of a product in float64."""
+    a, b = at.x.T if kernel.kind == "product_tn" else at.x, at.parameters["weight"]
+    return a[checked_rows(kernel)].astype("float64") @ (b.T if kernel.kind == "product_nt" else b).astype("float64")
 
 
 def update(kernel: Kernel, at: SimpleNamespace, dtype: str = "float32") -> plain_step.Update:
@@ -163,6 +219,8 @@ def errors(kernel: Kernel, at: SimpleNamespace, found: Mapping[str, Sequence], p
     """
     if kernel.parts == ("update",):
         found = {"update": [np.concatenate(found["update"])]}
+    if kernel.kind in PRODUCTS:
+        found = {"forward": [found["forward"][0][checked_rows(kernel)]]}
     want, depth = _truth(kernel, at, found)
     allowed, worst = max(plain.tolerance(depth), plain.tolerance(1, UNITS[precision])), {}
     for part, results in found.items():
@@ -179,6 +237,8 @@ def _truth(kernel: Kernel, at: SimpleNamespace, found) -> tuple[dict[str, dict[s
         rule = update(kernel, at, "float64")
         rule(plain_step.numbers(kernel.kind, LR, 0))
         return {"update": {"w": rule.w}}, 1
+    if kernel.kind in PRODUCTS:
+        return {"forward": {"y": product(kernel, at)}}, max(at.x.shape)
     if kernel.kind == "cross_entropy":
         version = plain.CrossEntropy(at.x.astype("float64"), at.target)
         version.both()

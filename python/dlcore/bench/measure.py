@@ -24,22 +24,23 @@ class Measured:
     gains: dict[str, timing.Gain | None]
 
 
-def measure(case: Case, threads: int, rounds: int, peak: Peak, device: str = "cpu") -> list[Measured]:
-    """All parts of a case.
+def measure(case: Case, threads: int, rounds: int, peak: Peak, device: str = "cpu", **products) -> list[Measured]:
+    """All parts of a case; ``products``: gemm and precision, where they are not the usual ones.
 
     Raises
     ------
     WrongAnswer
         Before anything is timed.
     """
-    subject = case.subject(threads, device)
+    subject = case.subject(threads, device, **products)
     errors = subject.check()
     return [_part(subject, part, errors, rounds, peak) for part in subject.parts]
 
 
 def _part(subject: Subject, part: str, errors, rounds: int, peak: Peak) -> Measured:
     timers = {name: timing.Timer(run) for name, run in subject.contestants(part).items()}
-    seconds = timing.interleave({name: lambda t=t: t(ROUND_SECONDS) for name, t in timers.items()}, rounds)
+    turns = {name: lambda t=t: t(ROUND_SECONDS) / subject.copies for name, t in timers.items()}
+    seconds = timing.interleave(turns, rounds)
     row = f"{subject.name} {part}"
     rows = []
     for variant, taken in seconds.items():

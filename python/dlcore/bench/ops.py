@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -10,14 +11,14 @@ import numpy as np
 from .. import _core, ops
 from .. import backend as backends
 from ..graph import Trace, Value
-from ..layers import Dropout
+from ..layers import Dropout, Sequential
 from ..losses import SoftmaxCrossEntropy
 from ..optim.tables import hyper_row
 from ..plan.differentiate import differentiate
 from ..plan.plan import TABLE_BYTES, TABLE_OFFSETS
 from ..run import vjp
 from ..store import Store
-from . import plain, plain_step
+from . import halves, plain, plain_step
 from .nets import optimizer
 from .programs import Arrays, variants
 from .subject import Results, Subject
@@ -30,6 +31,11 @@ def _tables(grad_scale: float = 0.0) -> np.ndarray:
     tables.view(np.int64)[_core.COUNTER["seed"]] = SEED
     tables[TABLE_OFFSETS["grad_scale"] // 8] = grad_scale
     return tables
+
+
+def copied(name: str, copies: int) -> list[str]:
+    """Names of the copies of an array, that of the first without a number."""
+    return [name, *(f"{name}_{i}" for i in range(1, copies))]
 
 
 def _random(rng, *shape) -> np.ndarray:
@@ -46,50 +52,68 @@ class LayerSubject(Subject):
         Makes the layer.
     plain_class : type
         Its NumPy version.
-    gemm : str
-        Whose kernels make products on a device.
+    gemm, precision : str
+        Whose kernels make products on a device, and how.
+    copies : int
+        Layers, each with its own arrays, that one run of a part goes through.
     """
 
     parts: ClassVar = {"forward": ("gradients",), "backward": ("backward",)}
 
     def __init__(
-        self, name: str, make, plain_class, rows: int, cols: int, threads: int, device: str = "cpu", gemm: str = "auto"
-    ):
-        self.name, layer, rng = name, make(), np.random.default_rng(SEED)
+        self, name: str, make, plain_class, rows: int, cols: int, threads: int, device: str = "cpu", gemm: str = "auto",
+        precision: str = "float32", copies: int = 1,
+    ):  # fmt: skip
+        self.name, self.precision, self.copies, rng = name, precision, copies, np.random.default_rng(SEED)
         self.device, backend = device, backends.get("float32", device)
-        trace, self.store = Trace(training=True), Store(layer, "float32", backend)
+        layers = [make() for _ in range(copies)]
+        trace, self.store = Trace(training=True), Store(Sequential(*layers), "float32", backend)
         self.store.draw(SEED)
-        source = trace.value("x", (rows, cols), kind="input")
-        y = layer(source)
+        self.half = halves.dtype_of(backend, precision, gemm, rows, cols, cols)
+        held = halves.fields(self.half)
+        sources = [trace.value("x", (rows, cols), kind=kind, **held) for kind in copied("input", copies)]
+        results = [layer(x) for layer, x in zip(layers, sources, strict=True)]
         trace.section = "backward"
-        trace.seeds.append((y, trace.value("dy", y.shape, kind="dy")))
-        gradients = differentiate(trace, {source} | {v for p, v in trace.parameters.items() if not p.state})
-        targets = {v: Value(n, v.shape, kind=n) for n, v in (("y", y), ("dx", gradients[source]))}
-        shapes = {"input": source.shape, "dy": y.shape, "y": y.shape, "dx": source.shape}
-        self.arrays = Arrays(
-            backend, **{n: _random(rng, *shape) for n, shape in shapes.items()},
-            gradients=np.zeros_like(self.store.array), tables=_tables(),
-        )  # fmt: skip
+        for n, y in zip(copied("dy", copies), results, strict=True):
+            trace.seeds.append((y, trace.value("dy", y.shape, kind=n, **held)))
+        gradients = differentiate(trace, {*sources, *(v for p, v in trace.parameters.items() if not p.state)})
+        made = {"y": results, "dx": [gradients[x] for x in sources]}
+        targets = {
+            v: Value(n, v.shape, kind=n, **held)
+            for name in made for n, v in zip(copied(name, copies), made[name], strict=True)
+        }  # fmt: skip
+        self.shapes = {"input": (rows, cols), "dy": results[0].shape, "y": results[0].shape, "dx": (rows, cols)}
+        own = {n: _random(rng, *shape) for name, shape in self.shapes.items() for n in copied(name, copies)}
+        own = {n: halves.to_bits(array, self.half) for n, array in own.items()}
+        self.arrays = Arrays(backend, **own, gradients=np.zeros_like(self.store.array), tables=_tables())
         for p in (p for p in self.store.named.values() if not p.state and len(p.shape) == 1):
             p.value = rng.normal(1.0, 0.3, p.shape)
         self.begin = self.store.array.copy()
         arenas = {**self.arrays.memories, "parameters": self.store.memory}
-        self.programs = variants(backend, trace, self.store.segments, targets, arenas, threads, gemm)
+        self.programs = variants(backend, trace, self.store.segments, targets, arenas, threads, gemm, precision)
         self.plain = self._plain(plain_class, "float32")
 
+    def _first(self) -> dict:
+        """Trained parameters of the first layer, by their paths in it."""
+        paths = ((path.split(".", 1), p) for path, p in self.store.named.items() if not p.state)
+        return {path: p for (layer, path), p in paths if layer == "0"}
+
     def _plain(self, plain_class, dtype):
-        named = {n: p.value.astype(dtype) for n, p in self.store.named.items() if not p.state}
-        return plain_class(self.arrays["input"].astype(dtype), self.arrays["dy"].astype(dtype), named)
+        named = {n: p.value.astype(dtype) for n, p in self._first().items()}
+        return plain_class(self._read("input").astype(dtype), self._read("dy").astype(dtype), named)
+
+    def _read(self, name: str) -> np.ndarray:
+        """An array of the first layer in float32."""
+        return halves.from_bits(self.arrays[name], self.shapes[name][1], self.half)
 
     def reset(self):
         self.store.array[:] = self.begin
 
     def results(self, part) -> Results:
         if part == "forward":
-            return {"y": self.arrays["y"]}
+            return {"y": self._read("y")}
         gradients = self.arrays["gradients"]
-        own = {n: self.store.view(gradients, p) for n, p in self.store.named.items() if not p.state}
-        return {"dx": self.arrays["dx"], **own}
+        return {"dx": self._read("dx"), **{n: self.store.view(gradients, p) for n, p in self._first().items()}}
 
     def wanted(self, found):
         truth = self._plain(type(self.plain), "float64")
@@ -104,7 +128,7 @@ class LayerSubject(Subject):
         """Results of a NumPy version that takes the masks of what it judges."""
         version.active = found["forward"]["y"] > 0
         if hasattr(version, "p_drop"):
-            ones = np.ones(version.x.shape, np.float32)
+            ones = np.ones(version.dy.shape, np.float32)
             version.kept = vjp(Dropout(version.p_drop), ones, training=True, seed=SEED)[0] > 0
         version.forward()
         version.backward()
@@ -116,17 +140,18 @@ class CrossEntropySubject(Subject):
 
     parts: ClassVar = {"both": ("gradients",)}
 
-    def __init__(self, name: str, rows: int, classes: int, threads: int, device: str = "cpu"):
-        self.name, self.device, rng = name, device, np.random.default_rng(SEED)
-        backend = backends.get("float32", device)
+    def __init__(self, name: str, rows: int, classes: int, threads: int, device: str = "cpu", copies: int = 1):
+        self.name, self.device, self.copies, rng = name, device, copies, np.random.default_rng(SEED)
+        backend, shape = backends.get("float32", device), (rows, classes)
         trace = Trace(training=True)
-        source = trace.value("x", (rows, classes), kind="input")
-        SoftmaxCrossEntropy().trace(source, trace.value("target", (rows, 1), kind="target", dtype="i32"), None, True)
-        gradient = trace.seeds[0][1]
-        self.x, dx = _random(rng, *source.shape), _random(rng, *source.shape)
+        for kind in copied("input", copies):
+            target = trace.value("target", (rows, 1), kind="target", dtype="i32")
+            SoftmaxCrossEntropy().trace(trace.value("x", shape, kind=kind), target, None, True)
+        self.x, dx = _random(rng, *shape), _random(rng, *shape)
         self.target = rng.integers(0, classes, rows)
-        self.arrays = Arrays(backend, input=self.x, dx=dx, tables=_tables(), target=self.target.astype(np.int32))
-        targets = {gradient: Value("dx", source.shape, kind="dx")}
+        own = {n: a for name, a in (("input", self.x), ("dx", dx)) for n in copied(name, copies)}
+        self.arrays = Arrays(backend, **own, tables=_tables(), target=self.target.astype(np.int32))
+        targets = {seed[1]: Value(n, shape, kind=n) for seed, n in zip(trace.seeds, copied("dx", copies), strict=True)}
         self.programs = variants(backend, trace, {}, targets, self.arrays.memories, threads)
         self.plain = plain.CrossEntropy(self.x, self.target)
 
@@ -139,7 +164,7 @@ class CrossEntropySubject(Subject):
         self.metrics[:] = 0
 
     def results(self, part):
-        return {"loss": self.metrics[:1], "dx": self.arrays["dx"]}
+        return {"loss": self.metrics[:1] / self.copies, "dx": self.arrays["dx"]}
 
     def wanted(self, found):
         truth = plain.CrossEntropy(self.x.astype("float64"), self.target)
@@ -169,8 +194,9 @@ class UpdateSubject(Subject):
     parts: ClassVar = {"update": ("gradients",)}
     lr = 1e-3
 
-    def __init__(self, name: str, rule: str, size: int, threads: int, tensors: int = 1, device: str = "cpu"):
+    def __init__(self, name: str, rule: str, size: int, threads: int, tensors: int = 1, device: str = "cpu", copies: int = 1):
         self.name, self.rule, self.device, rng = name, rule, device, np.random.default_rng(SEED)
+        self.copies = copies
         backend = backends.get("float32", device)
         states = backend.rules[rule][1]
         self.begin = {n: _random(rng, size) for n in ("w", "g", *(f"s{i + 1}" for i in range(states)))}
@@ -179,13 +205,15 @@ class UpdateSubject(Subject):
         segments = tuple((i * (size // tensors), size // tensors, 0, 1) for i in range(tensors))
         trace = Trace(training=True)
         hyper = trace.value("hyper", (1, _core.HYPER), kind="hyper", dtype="f64")
-        values = {n: trace.value(n, (1, size), kind=n) for n in self.begin}
-        trace.append(
-            ops.Update, **values, grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
-            function=rule, numbers=(0, 0, 1, tensors, *sum(segments, ())),
-        )  # fmt: skip
+        for i in range(copies):
+            values = {n: trace.value(n, (1, size), kind=copied(n, copies)[i]) for n in self.begin}
+            trace.append(
+                ops.Update, **values, grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
+                function=rule, numbers=(0, 0, 1, tensors, *chain.from_iterable(segments)),
+            )  # fmt: skip
         row = hyper_row(optimizer(rule, self.lr).row(0, 1))
-        self.arrays = Arrays(backend, **self.begin, hyper=row, tables=_tables(grad_scale=1.0))
+        own = {n: a for name, a in self.begin.items() for n in copied(name, copies)}
+        self.arrays = Arrays(backend, **own, hyper=row, tables=_tables(grad_scale=1.0))
         self.programs = variants(backend, trace, {}, {}, self.arrays.memories, threads)
         self.plain = _PlainUpdate(rule, {n: a.copy() for n, a in self.begin.items()})
 

@@ -109,6 +109,30 @@ class NormReluDropout(Plain):
         self.dx *= self.p["0.weight"] * self.rstd
 
 
+class LinearNormReluDropout(Plain):
+    """x W, then batch normalisation, ReLU and dropout."""
+
+    p_drop = NormReluDropout.p_drop
+
+    def __init__(self, x, dy, parameters):
+        super().__init__(x, dy, parameters)
+        norm = {"0.weight": parameters["1.weight"], "0.bias": parameters["1.bias"]}
+        self.block = NormReluDropout(np.empty_like(dy), dy, norm)
+
+    def forward(self):
+        np.matmul(self.x, self.p["0.weight"], out=self.block.x)
+        self.block.kept, self.block.active = self.kept, self.active
+        self.block.forward()
+        self.y = self.block.y
+
+    def backward(self):
+        self.block.active = self.active
+        self.block.backward()
+        dz, sums = self.block.dx, self.block.gradients
+        self.gradients = {"0.weight": self.x.T @ dz, "1.weight": sums["0.weight"], "1.bias": sums["0.bias"]}
+        np.matmul(dz, self.p["0.weight"].T, out=self.dx)
+
+
 class LayerNorm(Plain):
     """(x - mean) * rstd * weight + bias over each row."""
 

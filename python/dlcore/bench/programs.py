@@ -61,18 +61,20 @@ class Program:
         """Run parts in order, and that so many times; waits once, at the end."""
         self.plan.run(self._arenas, [(parts, times)], self._threads)
 
-    def cost(self, parts: tuple[str, ...]) -> Cost:
-        """Of one run of these parts."""
+    def cost(self, parts: tuple[str, ...], copies: int = 1) -> Cost:
+        """Of one run of these parts; bytes and flops of one of so many copies that it goes through."""
         nodes = [n for part, section in self.plan.sections if part in parts for n in section.nodes]
         live = sum(b.nbytes for b in self.plan.bases(self._arenas) if b is not None)
-        return Cost(sum(instruction_bytes(self.plan.instructions[n]) for n in nodes), sum(map(flops, nodes)), live)
+        moved = sum(instruction_bytes(self.plan.instructions[n]) for n in nodes)
+        return Cost(moved // copies, sum(map(flops, nodes)) / copies, live)
 
 
 def variants(
-    backend, trace: Trace, segments, targets, arenas: Mapping[str, object], threads: int, gemm: str = "auto"
-) -> dict[str, Program]:
+    backend, trace: Trace, segments, targets, arenas: Mapping[str, object], threads: int, gemm: str = "auto",
+    precision: str = "float32",
+) -> dict[str, Program]:  # fmt: skip
     """A program for each variant; results go to the arenas that ``targets`` names."""
-    options = {"targets": targets, "gemm": gemm, "replay": True}
+    options = {"targets": targets, "gemm": gemm, "precision": precision, "replay": True}
     return {
         name: Program(backend, finish(backend, trace, segments, fuse=fuse, record=record, **options), arenas, threads)
         for name, (fuse, record) in VARIANTS.items()

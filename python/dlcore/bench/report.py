@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from . import gpu
+from . import gpu, published
 from .measure import Measured
 from .peak import Peak
 from .timing import NOISE, Gain
@@ -32,7 +32,8 @@ def machine(threads: int, peak: Peak | None = None, device: str = "cpu") -> dict
         about["peak_gflops"] = peak.flops / 1e9
         about["read_gb_per_second"] = {f"{size >> 10} KiB": rate / 1e9 for size, rate in peak.read}
     if device != "cpu":
-        about |= {"device": device, "gpu": gpu.state()}
+        state = gpu.state()
+        about |= {"device": device, "gpu": state, "published": published.about(state.get("name", ""))}
     return about
 
 
@@ -61,10 +62,13 @@ def header(about: dict[str, Any]) -> list[str]:
     """Lines above the table."""
     on = f", {about['device']} {' '.join(about['gpu'].values())}".rstrip() if "device" in about else ""
     doing = "copying" if about.get("device") == "cuda" else "reading"
+    spec = about.get("published")
+    given = [f"published: {' '.join(f'{name} {rate:.4g}' for name, rate in spec.items())} a second"] if spec else []
     read = ", ".join(f"{rate:.0f} GB/s in {size}" for size, rate in about["read_gb_per_second"].items())
     return [
         f"{about['processor']}, {about['threads']} threads, {about['instruction_set']}, load {about['load']:.1f}{on}",
         f"peak: {about['peak_gflops']:.0f} GFLOP/s float32; {doing} {read}",
+        *given,
         "ratio: times as fast as unfused unrecorded, round by round; peak %: share of the nearer limit",
         "",
         _line(COLUMNS),

@@ -11,7 +11,7 @@ from .. import _core
 from ..net import Net
 from ..optim.tables import hyper_table
 from ..plan import Batch, Source
-from ..train.step import Training
+from ..train.step import INIT_SCALE, Training
 from . import nets, plain_step
 from .programs import NUMPY, VARIANTS, Arrays, Program
 from .subject import Results, Subject
@@ -19,16 +19,18 @@ from .workloads import TIMING_LR, Workload, batch, parameters
 
 CHECK_STEPS = 3
 # Of losses after a few steps: rounding is amplified by the net, so this is what peers are held to, not a bound.
-LOSS_TOLERANCE = 5e-4
+LOSS_TOLERANCE = {"float32": 5e-4, "bf16x3": 5e-4, "bf16": 5e-2, "float16": 5e-2}
 CALL_ROWS = 1 << 18  # of one call into C++: short enough to be interrupted
 CALL_STEPS = 512
 
 
 def make_net(
-    workload: Workload, dtype: str = "float32", threads: int | None = None, device: str = "cpu", gemm: str = "auto"
-) -> Net:
+    workload: Workload, dtype: str = "float32", threads: int | None = None, device: str = "cpu", gemm: str = "auto",
+    precision: str = "float32",
+) -> Net:  # fmt: skip
     """The workload's net with its initial weights."""
-    net = Net(nets.build(workload.layers), dtype=dtype, threads=threads, device=device, gemm=gemm)
+    where = {"threads": threads, "device": device, "gemm": gemm}
+    net = Net(nets.build(workload.layers), dtype=dtype, precision=precision, **where)
     for array, value in zip(net.parameters.values(), parameters(workload), strict=True):
         array[...] = value
     return net
@@ -39,10 +41,10 @@ class StepSubject(Subject):
 
     parts: ClassVar = {"step": ("gradients", "update")}
 
-    def __init__(self, workload: Workload, threads: int, device: str = "cpu", gemm: str = "auto"):
-        self.name, self.workload, self.device = workload.name, workload, device
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu", gemm: str = "auto", precision: str = "float32"):
+        self.name, self.workload, self.device, self.precision = workload.name, workload, device, precision
         self.x, self.y = batch(workload)
-        self.net = make_net(workload, threads=threads, device=device, gemm=gemm)
+        self.net = make_net(workload, threads=threads, device=device, gemm=gemm, precision=precision)
         self.begin = self.net.store.array.copy()
         loss = nets.LOSSES[workload.loss]()
         self.training = Training(self.net, loss, nets.optimizer(workload.optimizer, workload.lr))
@@ -67,8 +69,10 @@ class StepSubject(Subject):
 
     def reset(self) -> None:
         self.net.store.array[:] = self.begin
-        for array in (self.training.gradients, *self.training.arrays.values()):
+        for name, array in (("gradients", self.training.gradients), *self.training.arrays.items()):
             array[:] = 0
+            if name == "loss_scale":
+                array[_core.LOSS_SCALE_INDEX["value"]] = INIT_SCALE
 
     def run(self, variant, part, times):
         if variant == NUMPY:
@@ -110,4 +114,4 @@ class StepSubject(Subject):
         return {"step": {"losses": np.array([version.step() for _ in range(CHECK_STEPS)])}}
 
     def tolerance(self, depth):
-        return LOSS_TOLERANCE
+        return LOSS_TOLERANCE[self.precision]

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import expected
 from . import plain
+from .kernels import UNITS
 from .programs import NAIVE, NUMPY, Cost, Program
 
 
@@ -34,6 +35,10 @@ class Subject:
         By variant.
     plain : object, optional
         The NumPy version: a method for each part, and ``results(part)``.
+    precision : str
+        Of products.
+    copies : int
+        Sets of arrays that one run of a program goes through; the first is checked.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Subject:
     parts: ClassVar[dict[str, tuple[str, ...]]] = {}
     programs: dict[str, Program]
     plain = None
+    precision, copies = "float32", 1
 
     def reset(self) -> None:
         """Bring everything that the programs write in place back to its beginning."""
@@ -68,12 +74,13 @@ class Subject:
 
     def contestants(self, part: str) -> dict[str, Callable[[int], None]]:
         """Functions of the number of repetitions, by variant."""
-        names = ([NUMPY] if self.plain is not None and self.device == "cpu" else []) + list(self.programs)
+        beside = self.plain is not None and self.device == "cpu" and self.copies == 1
+        names = [NUMPY] * beside + list(self.programs)
         return {name: lambda times, name=name: self.run(name, part, times) for name in names}
 
     def cost(self, variant: str, part: str) -> Cost | None:
-        """Bytes and flops; not known of NumPy."""
-        return None if variant == NUMPY else self.programs[variant].cost(self.parts[part])
+        """Bytes and flops of one set of arrays, and the bytes of all; not known of NumPy."""
+        return None if variant == NUMPY else self.programs[variant].cost(self.parts[part], self.copies)
 
     def check(self) -> dict[tuple[str, str], float]:
         """Worst relative error by (variant, part).
@@ -103,7 +110,7 @@ class Subject:
 
     def tolerance(self, depth: int) -> float:
         """The largest relative error that rounding explains."""
-        return plain.tolerance(depth)
+        return max(plain.tolerance(depth), plain.tolerance(1, UNITS[self.precision]))
 
     def _found(self, variant: str) -> dict[str, Results]:
         self.reset()

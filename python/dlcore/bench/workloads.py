@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nets W1 to W8 in a tiny layer language, their initial weights and one batch of data.
+"""The nets W1 to W8, and G1 to G3 of GPUs alone, in a tiny layer language, their initial weights and one batch of data.
 
 A net is a list of layers: ("linear", inputs, outputs), ("batch_norm", features), ("relu",), ("gelu",), ("tanh",),
 ("dropout", p), ("residual", [layers]). Every contestant builds it from this list and starts from the same weights.
@@ -82,11 +82,25 @@ WORKLOADS = {
         Workload("W8_narrow", chain([16, *[64] * 6, 1], lambda _: RELU), 65536, SQUARED, "adam", 1e-3),
     )
 }  # fmt: skip
+# Where a GPU waits for its next kernel, where what lies between products counts as much as they do, and where they are all.
+GPU_WORKLOADS = {
+    w.name: w
+    for w in (
+        Workload("G1_tiny", chain([64, 128, 128, 128, 10], lambda _: RELU), 4096, CROSS, "adamw", 1e-3),
+        Workload("G2_mid", chain([512, 1024, 1024, 512, 512, 10], _regular(0.1)), 1024, CROSS, "adamw", 1e-3),
+        Workload("G3_large", chain([4096, 4096, 4096, 4096, 4096], lambda _: GELU), 4096, SQUARED, "adamw", 1e-5),
+    )
+}  # fmt: skip
+
+
+def on(device: str) -> dict[str, Workload]:
+    """The nets that are timed on a device, by name."""
+    return WORKLOADS if device == "cpu" else WORKLOADS | GPU_WORKLOADS
 
 
 def find(name: str) -> Workload | None:
     """A workload by its name or its first part, such as "W1"."""
-    return next((w for w in WORKLOADS.values() if name in (w.name, w.name.split("_")[0])), None)
+    return next((w for w in on("any").values() if name in (w.name, w.name.split("_")[0])), None)
 
 
 def parameters(workload: Workload, seed: int = 0) -> list[np.ndarray]:
