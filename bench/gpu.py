@@ -169,8 +169,8 @@ def compared(report: Report, device: str, name: str, action: str, wanted: str, *
 
 
 def headline(report: Report, options) -> bool:
-    asked = ["--contestants", CONTESTANTS] if options.device == "cuda" else []
-    return compared(report, options.device, "headline", "train", HEADLINE, *asked)
+    chosen = ["--contestants", CONTESTANTS] if options.device == "cuda" else []
+    return compared(report, options.device, "headline", "train", HEADLINE, *chosen)
 
 
 def peers(report: Report, options) -> bool:

@@ -192,7 +192,7 @@ print("cross_entropy", max(triton_.Triton(1).op_errors(kernels.Kernel("x", "cros
     assert done.stdout.split() == ["product", "True", "product_nt", "True", "product_tn", "True", "cross_entropy", "True"], done
 
 
-@pytest.mark.skipif(not _core.emulator_built(), reason="built without the emulator")
+@pytest.mark.emulated
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
 @pytest.mark.parametrize("name", ["Cuda", "Mma", "Wgmma", "MmaBf16", "WgmmaBf16", "MmaBf16x3", "WgmmaBf16x3", "CublasLt"])
 def test_dlcore_of_a_device_is_right(name, kernel, monkeypatch):
