@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -45,63 +46,65 @@ def constant(value: float = 0.0):
     ...     dl.init.constant(0.5)((1, 2), None).tolist()
     [[0.5, 0.5]]
     """
-    finite_float("constant: value", value)
+    return partial(_constant, finite_float("constant: value", value))
 
-    def draw(shape, rng):
-        if len(shape) > 1 and shape[1] > 1:
-            warnings.warn(
-                f"constant initialisation of a {shape[0]} x {shape[1]} weight: symmetric units stay equal; "
-                "use a random initialisation for hidden layers",
-                stacklevel=2,
-            )
-        return np.full(shape, float(value))
 
-    return draw
+def _constant(value, shape, rng):
+    if len(shape) > 1 and shape[1] > 1:
+        warnings.warn(
+            f"constant initialisation of a {shape[0]} x {shape[1]} weight: symmetric units stay equal; "
+            "use a random initialisation for hidden layers",
+            stacklevel=2,
+        )
+    return np.full(shape, value)
 
 
 def uniform(bound: float = 0.01):
     """uniform(-bound, bound)."""
-    finite_float("uniform: bound", bound, minimum=0.0)
-    return lambda shape, rng: rng.uniform(-bound, bound, shape)
+    return partial(_uniform, finite_float("uniform: bound", bound, minimum=0.0))
+
+
+def _uniform(bound, shape, rng):
+    return rng.uniform(-bound, bound, shape)
 
 
 def normal(std: float = 0.01):
     """normal(0, std^2)."""
-    finite_float("normal: std", std, minimum=0.0)
-    return lambda shape, rng: rng.normal(0.0, std, shape)
+    return partial(_normal, finite_float("normal: std", std, minimum=0.0))
+
+
+def _normal(std, shape, rng):
+    return rng.normal(0.0, std, shape)
 
 
 def fan_in_uniform(shape, rng):
     """uniform(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's Linear."""
-    bound = 1 / math.sqrt(shape[0])
-    return rng.uniform(-bound, bound, shape)
+    return _uniform(1 / math.sqrt(shape[0]), shape, rng)
 
 
 def lecun_normal(shape, rng):
     """normal(0, 1 / fan_in) (LeCun et al., 1998)."""
-    return rng.normal(0.0, 1 / math.sqrt(shape[0]), shape)
+    return _normal(1 / math.sqrt(shape[0]), shape, rng)
 
 
 def xavier_uniform(shape, rng):
     """uniform with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
-    bound = math.sqrt(6 / (shape[0] + shape[1]))
-    return rng.uniform(-bound, bound, shape)
+    return _uniform(math.sqrt(6 / (shape[0] + shape[1])), shape, rng)
 
 
 def xavier_normal(shape, rng):
     """normal(0, 2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    return rng.normal(0.0, math.sqrt(2 / (shape[0] + shape[1])), shape)
+    return _normal(math.sqrt(2 / (shape[0] + shape[1])), shape, rng)
 
 
 def kaiming_uniform(shape, rng):
     """uniform with variance 2 / fan_in, for ReLU (He et al., 2015)."""
-    bound = math.sqrt(6 / shape[0])
-    return rng.uniform(-bound, bound, shape)
+    return _uniform(math.sqrt(6 / shape[0]), shape, rng)
 
 
 def kaiming_normal(shape, rng):
     """normal(0, 2 / fan_in), for ReLU (He et al., 2015)."""
-    return rng.normal(0.0, math.sqrt(2 / shape[0]), shape)
+    return _normal(math.sqrt(2 / shape[0]), shape, rng)
 
 
 def orthogonal(shape, rng):

@@ -31,6 +31,11 @@ class Parameter:
         self._value: np.ndarray | None = None
         self._store = None
 
+    def __getstate__(self) -> dict:
+        """Of a copy, which has the numbers and belongs to no net."""
+        value = None if self._value is None else self.value.copy()
+        return {**vars(self), "_value": value, "_store": None, "adopted": False}
+
     @property
     def matrix_shape(self) -> tuple[int, int]:
         return (1, self.shape[0]) if len(self.shape) == 1 else self.shape

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from .. import backend as backends
@@ -14,28 +16,35 @@ from .tables import hyper_row
 
 
 class Memory:
-    """One plan for all arrays of an optimizer, and their state arrays."""
+    """The state arrays of an optimizer, and one plan for them all, which is made anew in a copy."""
 
     def __init__(self, optimizer, params):
         self.kinds = [(p.shape, p.dtype) for p in params]
-        self.backend = backends.get(str(params[0].dtype))
-        self.updates = 0
-        states = self.backend.rules[optimizer.rule][1]
+        self.updates, self.plan = 0, None
+        states = backends.formulas().rules[optimizer.rule][1]
         self.arenas = {f"s{j}_{i}": np.zeros(p.size, p.dtype) for i, p in enumerate(params) for j in range(states)}
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "plan": None}
+
+    def _planned(self, optimizer):
+        backend = backends.get(str(self.kinds[0][1]))
+        states = backend.rules[optimizer.rule][1]
         trace = Trace(training=True)
         hyper = trace.value("hyper", (1, hyper_row({}).size), kind="hyper", dtype="f64")
-        for i, p in enumerate(params):
-            decay = float(optimizer.decay_all or p.ndim > 1)
-            flat = (1, p.size)
+        for i, (shape, _) in enumerate(self.kinds):
+            decay = float(optimizer.decay_all or len(shape) > 1)
+            flat = (1, prod(shape))
             own = {f"s{j + 1}": trace.value(f"s{j}_{i}", flat, kind=f"s{j}_{i}") for j in range(states)}
             trace.append(
                 Update, w=trace.value(f"w{i}", flat, kind=f"w{i}"), g=trace.value(f"g{i}", flat, kind=f"g{i}"), **own,
                 grad_scale=trace.table("grad_scale"), hyper=hyper, counters=trace.table("counters"),
-                function=optimizer.rule, numbers=(optimizer.clip_value or 0.0, 0, 1, 1, 0, p.size, 0, decay),
+                function=optimizer.rule, numbers=(optimizer.clip_value or 0.0, 0, 1, 1, 0, prod(shape), 0, decay),
             )  # fmt: skip
-        self.plan = finish(self.backend, trace, {})
+        return finish(backend, trace, {})
 
     def run(self, optimizer, params, grads) -> None:
+        self.plan = self.plan or self._planned(optimizer)
         tables = np.zeros(TABLE_BYTES // 8)
         tables[TABLE_OFFSETS["grad_scale"] // 8] = _scale(optimizer, grads)
         given = {f"w{i}": p for i, p in enumerate(params)} | {f"g{i}": g for i, g in enumerate(grads)}
