@@ -406,6 +406,12 @@ class Net(Predicting):
 
         return checkpoint.load(cls, path, device, gemm)
 
+    def __reduce__(self):
+        """Copies and pickles hold what `save` writes, the device, and the number of threads."""
+        from . import checkpoint
+
+        return checkpoint.reduced(self)
+
     def __repr__(self) -> str:
         precision = "" if self.precision == "float32" else f", precision={self.precision!r}"
         return f"Net({self.layer!r}, seed={self.seed}, dtype={self.dtype!r}{precision})"

@@ -141,6 +141,7 @@ class Predictor(Predicting):
 
     def __init__(self, net, threads: int | None = None):
         self._threads = net._threads if threads is None else positive_int("predictor: threads", threads)
+        self._made_by = type(net)
         self.layer, self.store, self.backend, self.device = net.layer, net.store, net.backend, net.device
         self.dtype, self.precision, self.gemm = net.dtype, net.precision, net.gemm
         self.in_features, self.out_features = net.in_features, net.out_features
@@ -157,6 +158,12 @@ class Predictor(Predicting):
     def arenas(self) -> dict:
         """The arenas that every program of it shares."""
         return {KIND: self._memory.base, "tables": self.tables}
+
+    def __reduce__(self):
+        """Copies and pickles hold the packed weights; they are for processors that pack alike."""
+        from . import checkpoint
+
+        return checkpoint.reduced_predictor(self)
 
     def __repr__(self) -> str:
         return f"Predictor({self.layer!r}, dtype={self.dtype!r}, {self.nbytes} bytes)"

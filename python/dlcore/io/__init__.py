@@ -4,6 +4,7 @@
 The first member, meta.json, names every array with its dtype, shape and CRC-32 and carries the caller's own JSON.
 """
 
+import io
 import os
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..errors import DataError, FileFormatError, describe, describe_path, expect
 from . import archive, npy
 from .atomic import atomic_write, open_regular
 
-__all__ = ["Arrays", "atomic_write", "load_arrays", "open_regular", "save_arrays"]
+__all__ = ["Arrays", "atomic_write", "from_bytes", "load_arrays", "open_regular", "save_arrays", "to_bytes"]
 
 _META = "meta.json"
 _FORMAT, _VERSION = "dlcore arrays", 1
@@ -58,6 +59,34 @@ def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: d
     ([[1.0, 0.0], [0.0, 1.0]], {'layers': [2, 2]})
     """
     who = "save_arrays"
+    content = _blocks(arrays, text, who)
+    with atomic_write(path, who) as file:
+        file.writelines(content)
+
+
+def to_bytes(arrays: dict[str, Any], *, text: dict[str, Any] | None = None) -> bytes:
+    """The file that `save_arrays` would write.
+
+    Parameters
+    ----------
+    arrays, text : dict
+        As of `save_arrays`.
+
+    Raises
+    ------
+    DataError
+        If a name, an array or the text cannot be saved.
+
+    Examples
+    --------
+    >>> from_bytes(to_bytes({"x": [1, 2]}))["x"].tolist()
+    [1, 2]
+    """
+    return b"".join(_blocks(arrays, text, "to_bytes"))
+
+
+def _blocks(arrays, text, who):
+    """The bytes of the file, piece by piece; an array's are not copied."""
     if not isinstance(arrays, dict):
         raise TypeError(expected(who, "a dict of names to arrays", describe(arrays)))
     storable = {}
@@ -74,12 +103,8 @@ def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: d
         (name, crc, sum(map(len, content)))
         for name, crc, content in zip(names, [archive.crc32([meta]), *checksums], contents, strict=True)
     ]
-    with atomic_write(path, who) as file:
-        for member, content in zip(members, contents, strict=True):
-            file.write(archive.local_header(*member))
-            for block in content:
-                file.write(block)
-        file.write(archive.directory(members))
+    pieces = [(archive.local_header(*member), *content) for member, content in zip(members, contents, strict=True)]
+    return [block for piece in pieces for block in piece] + [archive.directory(members)]
 
 
 def load_arrays(path: str | os.PathLike[str]) -> Arrays:
@@ -115,6 +140,21 @@ def load_arrays(path: str | os.PathLike[str]) -> Arrays:
     who = f"load_arrays({describe_path(path)})"
     with open_regular(path, who) as file:
         return _load(file, who)
+
+
+def from_bytes(content: bytes) -> Arrays:
+    """The arrays in the bytes of such a file; see `load_arrays`.
+
+    Parameters
+    ----------
+    content : bytes
+
+    Raises
+    ------
+    FileFormatError
+        If they are not such a file, or one of them is wrong.
+    """
+    return _load(io.BytesIO(content), "from_bytes")
 
 
 def _load(file, who):

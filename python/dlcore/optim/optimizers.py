@@ -35,8 +35,8 @@ class Optimizer:
 
     def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None):
         who = type(self).__name__
-        self.lr = lr
-        self.schedule = as_schedule(who, lr)
+        self.lr = lr if callable(lr) else finite_float(f"{who}: lr", lr, minimum=0.0)
+        self.schedule = as_schedule(who, self.lr)
         self.weight_decay = finite_float(f"{who}: weight_decay", weight_decay, minimum=0.0)
         self.l2 = finite_float(f"{who}: l2", l2, minimum=0.0)
         self.l1 = finite_float(f"{who}: l1", l1, minimum=0.0)
