@@ -70,9 +70,28 @@ class Predicting:
     def predict(self, x, *, out: np.ndarray | None = None, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
         """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units).
 
-        ``x`` may lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
-        there then, as a `DeviceArray`. ``out`` (rows, out_features), of the net's dtype, takes the outputs of other rows and
-        is returned: calls with arrays of one shape allocate no memory then.
+        Parameters
+        ----------
+        x : array_like (rows, in_features)
+            May lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
+            there then, as a `DeviceArray`.
+        out : ndarray (rows, out_features), optional
+            Of the net's dtype; takes the outputs of rows that lie elsewhere, and is returned: calls with arrays of one
+            shape allocate no memory then.
+        allow_nonfinite : bool
+            Let NaN and infinities through (default False: refused).
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net, x = dl.Net([dl.Linear(3, 2)]), np.ones((4, 3), np.float32)
+        >>> net.predict(x).shape
+        (4, 2)
         """
         y = forward_again(self, x, out=out)
         if y is None:
@@ -98,7 +117,25 @@ class Predicting:
         return tuple((1 / scale).tolist()), tuple((-shift / scale).tolist())
 
     def predict_proba(self, x, *, out: np.ndarray | None = None, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
-        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them."""
+        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them.
+
+        Parameters
+        ----------
+        x, out, allow_nonfinite
+            As of `predict`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net, x = dl.Net([dl.Linear(3, 2)]), np.ones((4, 3), np.float32)
+        >>> bool(np.allclose(net.predict_proba(x).sum(axis=1), 1))
+        True
+        """
         y = forward_again(self, x, softmax=True, out=out)
         if y is None:
             x = inputs.features("predict_proba", x, self.in_features, allow_nonfinite, self.backend)
@@ -110,7 +147,8 @@ class Predictor(Predicting):
     """A net as it is now, for predictions alone: the same bits as `Net.predict`, sooner. Made by `Net.predictor`.
 
     Weights are put in the order in which products read them, and BatchNorm's statistics become scales and shifts, once; so
-    later training does not change it. Several threads may use it at once.
+    later training does not change it. Several threads may use it at once. Pickles hold the packed weights, and are for
+    processors that pack alike; for others pickle the net.
 
     Parameters
     ----------
@@ -160,7 +198,6 @@ class Predictor(Predicting):
         return {KIND: self._memory.base, "tables": self.tables}
 
     def __reduce__(self):
-        """Copies and pickles hold the packed weights; they are for processors that pack alike."""
         from . import checkpoint
 
         return checkpoint.reduced_predictor(self)

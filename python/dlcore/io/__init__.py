@@ -22,9 +22,19 @@ _LONGEST_NAME = 900  # characters
 
 
 class Arrays(dict[str, np.ndarray]):
-    """What `load_arrays` returns: names to arrays, and the JSON that was saved with them as `text` (or None)."""
+    """What `load_arrays` returns: names to arrays, and the JSON that was saved with them as `text` (or None).
+
+    Examples
+    --------
+    >>> from_bytes(to_bytes({}, text={"layers": [2, 2]})).text
+    {'layers': [2, 2]}
+    """
 
     text: dict[str, Any] | None = None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: dict[str, Any] | None = None) -> None:
@@ -153,6 +163,11 @@ def from_bytes(content: bytes) -> Arrays:
     ------
     FileFormatError
         If they are not such a file, or one of them is wrong.
+
+    Examples
+    --------
+    >>> from_bytes(to_bytes({"x": [1, 2]}))
+    {'x': array([1, 2])}
     """
     return _load(io.BytesIO(content), "from_bytes")
 

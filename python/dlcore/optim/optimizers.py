@@ -18,20 +18,31 @@ class Optimizer:
     Parameters
     ----------
     lr : float, Schedule or callable
-        Learning rate.
+        Learning rate; a callable is given the time in epochs.
     weight_decay : float
-        Decoupled decay: w -= lr * weight_decay * w (Loshchilov and Hutter, 2019).
+        Decoupled decay: w -= lr * weight_decay * w (default 0, of AdamW 0.01; Loshchilov and Hutter, 2019).
     l2, l1 : float
-        Penalties l2/2 ||w||^2 and l1 ||w||_1, added to the gradient; the reported loss leaves them out.
+        Penalties l2/2 ||w||^2 and l1 ||w||_1, added to the gradient (default 0); the reported loss leaves them out.
     decay_all : bool
         Apply decay and penalties to biases and normalisation too (default False).
     clip_norm : float, optional
-        Scale the whole gradient so that its norm is at most this (PyTorch's ``clip_grad_norm_``).
+        Scale the whole gradient so that its norm is at most this (default: never; PyTorch's ``clip_grad_norm_``).
     clip_value : float, optional
-        Clip every element of the gradient to [-clip_value, clip_value].
+        Clip every element of the gradient to [-clip_value, clip_value] (default: never).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number.
     """
 
     rule = "sgd"
+
+    def __init_subclass__(cls):
+        """Where a docstring says ``**common``, the options of every optimizer are listed."""
+        if cls.__doc__:
+            common = Optimizer.__doc__[Optimizer.__doc__.index("weight_decay :") :].rstrip()
+            cls.__doc__ = cls.__doc__.replace("**common", common)
 
     def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None):
         who = type(self).__name__
@@ -102,11 +113,12 @@ class SGD(Optimizer):
     Parameters
     ----------
     lr : float, Schedule or callable
-        Learning rate.
+        Learning rate (default 0.01).
     momentum : float
         In [0, 1) (default 0).
     nesterov : bool
-        Nesterov's form (Sutskever et al., 2013); needs momentum > 0.
+        Nesterov's form (default False; Sutskever et al., 2013); needs momentum > 0.
+    **common
 
     Examples
     --------
@@ -143,6 +155,7 @@ class Adagrad(Optimizer):
         Learning rate (default 0.01).
     eps : float
         Added to the root of s (default 1e-10).
+    **common
 
     Examples
     --------
@@ -174,6 +187,7 @@ class RMSprop(Optimizer):
         Memory of the mean square, in [0, 1) (default 0.99).
     eps : float
         Added to its root (default 1e-8).
+    **common
 
     Examples
     --------
@@ -206,6 +220,7 @@ class Adam(Optimizer):
         Memory of the averages, in [0, 1) (defaults 0.9 and 0.999).
     eps : float
         Added to the root of v (default 1e-8).
+    **common
 
     Examples
     --------
@@ -237,7 +252,13 @@ class AdamW(Adam):
     """Adam with decoupled weight decay, 0.01 by default (Loshchilov and Hutter, 2019).
 
     Weights decay by w -= lr * weight_decay * w before Adam's step; biases and normalisation do not, unless
-    ``decay_all``. Parameters are `Adam`'s.
+    ``decay_all``.
+
+    Parameters
+    ----------
+    lr, beta1, beta2, eps : float
+        As of `Adam`.
+    **common
 
     Examples
     --------
