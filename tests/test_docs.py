@@ -47,10 +47,9 @@ def arguments(thing):
     """Names that a user passes, those of every optimizer included."""
     if inspect.isclass(thing) and not inspect.isfunction(thing.__init__):
         return set()
-    names = set(inspect.signature(thing).parameters) - {"self"}
-    if "common" in names:
-        names = names - {"common"} | set(inspect.signature(dl.optim.Optimizer).parameters)
-    return names
+    parameters = inspect.signature(thing).parameters
+    names = {p.name for p in parameters.values() if p.kind != p.VAR_KEYWORD} - {"self"}
+    return names | arguments(dl.optim.Optimizer) if "common" in parameters else names
 
 
 @pytest.mark.parametrize("name", MODULES)
