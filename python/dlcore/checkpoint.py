@@ -21,7 +21,7 @@ from .optim import schedules
 from .optim.optimizers import KINDS as OPTIMIZERS
 
 FORMAT = 1
-WEIGHTS_ALONE = "dlcore.io.save_arrays(path, net.parameters) writes the weights alone"
+WEIGHTS_ALONE = "dlcore.io.save_arrays(path, net.parameters | net.state) writes the weights alone"
 NO_TRAINING = "net.training = None leaves it out"
 
 
@@ -174,7 +174,7 @@ def _net(cls, arrays, text: dict, parameters: bool, **options):
 def _restore(net, text: dict, arrays) -> None:
     """Parameters and what a predictor has not."""
     for name, p in net.store.named.items():
-        p.value = _same(arrays, f"parameters/{name}", p.shape, net.dtype)
+        p.value = arrays[f"parameters/{name}"]
     for name in text.get("frozen", ()):
         net.store.named[name].frozen = True
     net.preprocessing = dict(text["preprocessing"])

@@ -4,8 +4,8 @@
 The first member, meta.json, names every array with its dtype, shape and CRC-32 and carries the caller's own JSON.
 """
 
-import io
 import os
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,7 @@ def from_bytes(content: bytes) -> Arrays:
     >>> from_bytes(to_bytes({"x": [1, 2]}))
     {'x': array([1, 2])}
     """
-    return _load(io.BytesIO(content), "from_bytes")
+    return _load(BytesIO(content), "from_bytes")
 
 
 def _load(file, who):
