@@ -71,7 +71,8 @@ def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: d
     who = "save_arrays"
     content = _blocks(arrays, text, who)
     with atomic_write(path, who) as file:
-        file.writelines(content)
+        for block in content:
+            file.write(block)
 
 
 def to_bytes(arrays: dict[str, Any], *, text: dict[str, Any] | None = None) -> bytes:
