@@ -106,6 +106,11 @@ def num_threads(threads: int | None = None) -> int:
     threads : int, optional
         At least 1.
 
+    Raises
+    ------
+    ValueError, TypeError
+        No integer >= 1.
+
     Examples
     --------
     >>> import dlcore as dl

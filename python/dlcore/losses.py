@@ -48,6 +48,11 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing : float
         In [0, 1]: t becomes (1 - s) t + s / classes (default 0).
 
+    Raises
+    ------
+    ValueError, TypeError
+        Class weights that are no finite numbers >= 0, or all 0; a label_smoothing outside [0, 1].
+
     Examples
     --------
     >>> import numpy as np, dlcore as dl
@@ -105,6 +110,11 @@ class BinaryCrossEntropy(Loss):
     ----------
     class_weight : pair of float, optional
         Weights of the targets 0 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Class weights that are no two finite numbers >= 0, or both 0.
 
     Examples
     --------

@@ -15,6 +15,7 @@ from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from .moving import Moving
 from .optim import Adam
 from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
@@ -29,7 +30,7 @@ from .train.statistics import exact_statistics
 from .train.step import Step, Training
 
 
-class Net(Predicting):
+class Net(Predicting, Moving):
     """A trainable net.
 
     Parameters
@@ -128,11 +129,38 @@ class Net(Predicting):
         return {n: p.value for n, p in self.store.named.items() if p.state}
 
     def parameter_count(self) -> int:
-        """Number of trained numbers."""
+        """Number of trained numbers.
+
+        Examples
+        --------
+        >>> import dlcore as dl
+        >>> dl.Net([dl.Linear(3, 2)]).parameter_count()
+        8
+        """
         return sum(p.size for p in self.store.named.values() if not p.state)
 
     def normalize_inputs(self, scale, shift) -> None:
-        """Let every pass read x * scale + shift instead of x, one number a column; saved with the net."""
+        """Let every pass read x * scale + shift instead of x, one number a column; saved with the net.
+
+        Parameters
+        ----------
+        scale, shift : array_like (in_features,)
+            Of the columns; (x - mean) / std has scale 1 / std and shift -mean / std.
+
+        Raises
+        ------
+        ValueError
+            Another number of columns, or a number that is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net = dl.Net([dl.Identity(), dl.Linear(2, 1)])
+        >>> x = np.array([[10.0, 20.0], [30.0, 40.0]], np.float32)
+        >>> net.normalize_inputs(1 / x.std(axis=0), -x.mean(axis=0) / x.std(axis=0))
+        >>> net.predict(x).shape
+        (2, 1)
+        """
         vectors = [np.asarray(v, np.float64).ravel() for v in (scale, shift)]
         for v in vectors:
             if v.shape != (self.in_features,) or not np.isfinite(v).all():
@@ -143,40 +171,6 @@ class Net(Predicting):
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
         return {"parameters": self.store.memory.base, "tables": self.tables}
-
-    @backends.releasing
-    def to(self, device: str) -> Net:
-        """Move to another device, with parameters and optimizer state; returns the net.
-
-        Parameters
-        ----------
-        device : {"auto", "cpu", "cuda", "cuda:1", ...}
-            cuda is the first GPU, as cuda:0.
-
-        Raises
-        ------
-        RuntimeError, MemoryError
-            A device that is not available, or has no memory for it; the net stays where it is.
-        ValueError
-            A device without the kernels that the net was made with.
-
-        Examples
-        --------
-        >>> import dlcore as dl
-        >>> dl.Net([dl.Linear(3, 2)]).to("cpu").device
-        'cpu'
-        """
-        device = backends.select_device(device)
-        backend = backends.get(self.dtype, device)
-        backends.check_gemm("to", backend, self.gemm)
-        backends.check_precision("to", backend, self.precision, self.gemm)
-        memories = (self.store.memory, *(self.training.memories() if self.training else ()))
-        places = [memory.room_on(backend) for memory in memories]
-        for memory, place in zip(memories, places):
-            memory.move(place)
-        self.device, self.backend, self.plans, self._local = device, backend, Plans(self.layer), threading.local()
-        changes.note()
-        return self
 
     # ------------------------------------------------------------------------------------------- training
     def compile(self, loss, optimizer, batch_size: int, *, updates_per_epoch: int = 1, fuse=True, record=True) -> Step:
@@ -192,7 +186,14 @@ class Net(Predicting):
         updates_per_epoch : int
             What an epoch is to a schedule in epochs (default 1).
         fuse, record : bool
-            False for the naive reference: one kernel a node, one call a kernel.
+            False for the naive reference: one kernel a node, one call a kernel (default True).
+
+        Raises
+        ------
+        ValueError, TypeError
+            No loss, or a number that is no integer >= 1.
+        MemoryError
+            The device has no room for the optimizer's state.
 
         Examples
         --------
@@ -230,6 +231,7 @@ class Net(Predicting):
         optimizer : Optimizer, optional
             Default: that of the last fit or compile with its state, at first `Adam()`; another one starts anew.
         epochs : int
+            Default 10.
         batch_size : int, optional
             Default min(128, rows).
         validation : float or (x, y) or (x, y, weight), optional
@@ -237,16 +239,18 @@ class Net(Predicting):
         sample_weight : array_like (rows,), optional
         callbacks : sequence
             `Callback` objects or functions ``f(net, row)``; one that returns True stops.
+        shuffle : bool
+            Draw the order of the rows anew in each epoch, by the net's seed (default True).
         accumulate : int
             Batches whose gradients are summed before each update (default 1).
         monitor : str
             What decides the best epoch: validation_loss (default), validation_accuracy, loss or accuracy.
         restore_best : bool
-            Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part.
+            Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part (default True).
         time_limit : float, optional
             Seconds after which no further epoch starts.
         verbose : int
-            0 is silent.
+            0 is silent (default 1).
         allow_nonfinite : bool
             Let NaN and infinities through (default False: refused).
 
@@ -261,6 +265,14 @@ class Net(Predicting):
         MemoryError
             A device has too little memory for parameters, optimizer and a batch; nothing has changed then. Data that take
             more than half of what is free are streamed.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net, x = dl.Net([dl.Linear(1, 1)]), np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        >>> history = net.fit(x, 2 * x, optimizer=dl.SGD(0.5), epochs=40, batch_size=16, verbose=0)
+        >>> bool(history["loss"][-1] < 1e-3)
+        True
         """
         epochs, accumulate = positive_int("fit: epochs", epochs), positive_int("fit: accumulate", accumulate)
         one_of("fit: monitor", monitor, MONITORS)
@@ -337,6 +349,11 @@ class Net(Predicting):
         threads : int, optional
             Default: as many as the net.
 
+        Raises
+        ------
+        MemoryError
+            The net's device has no room for it.
+
         Examples
         --------
         >>> import numpy as np, dlcore as dl
@@ -349,10 +366,30 @@ class Net(Predicting):
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
         """Loss and, for classification, accuracy; for regression r2. Evaluation mode.
 
+        Parameters
+        ----------
+        x, y, sample_weight : array_like
+            As of `fit`.
+        loss : Loss, optional
+            Default: that of the training, else as in `fit`.
+        allow_nonfinite : bool
+            Let NaN and infinities through (default False: refused).
+
         Returns
         -------
         dict
             ``loss``, ``rows``, and ``accuracy`` or ``r2``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes, labels or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> sorted(dl.Net([dl.Linear(3, 2)]).evaluate(np.ones((4, 3), np.float32), [0, 1, 0, 1]))
+        ['accuracy', 'loss', 'rows']
         """
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
@@ -360,11 +397,51 @@ class Net(Predicting):
         return {**Evaluation(self, rows, loss).run(), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
 
     def exact_statistics(self, x) -> None:
-        """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""
+        """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer.
+
+        Parameters
+        ----------
+        x : array_like (rows, in_features)
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net = dl.Net([dl.BatchNorm(1), dl.Linear(1, 1)])
+        >>> net.exact_statistics([[1.0], [3.0]])
+        >>> net.state["0.running_mean"].tolist(), net.state["0.running_var"].tolist()
+        ([2.0], [2.0])
+        """
         exact_statistics(self, inputs.features("exact_statistics", x, self.in_features, backend=self.backend))
 
     def plan(self, batch_size: int = 128, *, loss: Loss | None = None, optimizer=None, fuse=True, record=True):
-        """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops."""
+        """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows (default 128).
+        loss, optimizer : Loss and Optimizer, optional
+            Default: those of the training, else cross-entropy (squared error for one output) and `Adam()`.
+        fuse, record : bool
+            As of `compile`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A batch_size that is no integer >= 1.
+
+        Examples
+        --------
+        >>> import dlcore as dl
+        >>> plan = dl.Net([dl.Linear(3, 2)]).plan(batch_size=4)
+        >>> plan.parts
+        ('gradients', 'update')
+        """
         size = positive_int("plan: batch_size", batch_size)
         default = SoftmaxCrossEntropy() if self.out_features > 1 else MeanSquaredError()
         loss = loss or (self.training.loss if self.training else default)
@@ -372,44 +449,6 @@ class Net(Predicting):
         x = np.empty((size, self.in_features), self.dtype)
         y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)
         return training.plan(loss, Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
-
-    def save(self, path) -> None:
-        """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""
-        from . import checkpoint  # imported late: its readers are not needed to train
-
-        checkpoint.save(self, path)
-
-    @classmethod
-    def load(cls, path, *, device: str = "auto", gemm: str = "auto") -> Net:
-        """The net that `Net.save` wrote; no code in the file is ever run.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-        device, gemm : str
-            As of `Net`. A net of precision float16 predicts anywhere, in float32 where it must, and trains where a new one
-            would.
-
-        Raises
-        ------
-        FileFormatError
-            Not a net, or one of its bytes is wrong.
-        OSError
-            The file cannot be read.
-        ValueError, RuntimeError
-            Kernels that the device has not, a device that is not available.
-
-        Examples
-        --------
-        >>> import dlcore as dl, os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "net.npz")
-        >>> dl.Net([dl.Linear(3, 2)], seed=7).save(path)
-        >>> dl.load(path)
-        Net(Sequential(Linear(3, 2)), seed=7, dtype='float32')
-        """
-        from . import checkpoint
-
-        return checkpoint.load(cls, path, device, gemm)
 
     def __repr__(self) -> str:
         precision = "" if self.precision == "float32" else f", precision={self.precision!r}"

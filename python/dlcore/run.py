@@ -43,6 +43,11 @@ def vjp(layer_or_loss, *inputs, training: bool = False, seed: int = 0):
         ``dx, dparams = pull(dy)``: the gradient with respect to the first input, and a dict of gradients by parameter
         path. ``dy`` defaults to ones.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Arrays that the layer or the loss does not take.
+
     Examples
     --------
     >>> import numpy as np, dlcore as dl

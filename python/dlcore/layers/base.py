@@ -21,7 +21,22 @@ class Parameter(Noted):
     shape : tuple of int
         Vectors are stored as one row.
     decay : bool
-        Do weight decay, L1 and L2 apply by default? True for weights, False for biases and normalisation.
+        Do weight decay, L1 and L2 apply by default? True (default) for weights, False for biases and normalisation.
+    state : bool
+        Kept by the forward pass, not trained (default False).
+
+    Attributes
+    ----------
+    value : ndarray
+        The numbers; those of the net, once it belongs to one.
+    frozen : bool
+        True keeps training from changing it (default False).
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.Parameter(dl.init.ones, (2,)).value.tolist()
+    [1.0, 1.0]
     """
 
     def __init__(self, init, shape, *, decay: bool = True, state: bool = False):
@@ -31,6 +46,11 @@ class Parameter(Noted):
         self.adopted = False
         self._value: np.ndarray | None = None
         self._store = None
+
+    def __getstate__(self) -> dict:
+        """Of a copy, which has the numbers and belongs to no net."""
+        value = None if self._value is None else self.value.copy()
+        return {**vars(self), "_value": value, "_store": None, "adopted": False}
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -68,9 +88,28 @@ class Layer(Noted):
     """Base class of all layers: subclasses set parameters in ``__init__`` and write ``forward``.
 
     Called with a symbolic `Value` a layer appends its nodes; called with an array it runs at once, in evaluation mode.
+    A net with a layer of one's own trains as any, but is not saved: no code is in a file.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> class Gated(dl.Layer):
+    ...     def __init__(self, width):
+    ...         self.linear, self.gate = dl.Linear(width, width), dl.Sigmoid()
+    ...     def forward(self, x):
+    ...         return self.gate(self.linear(x))
+    >>> Gated(3)(np.ones((2, 3), np.float32)).shape
+    (2, 3)
     """
 
     def forward(self, x: Value) -> Value:
+        """The output of an input (rows, columns), made by calling layers and `dlcore.ops`; subclasses write it.
+
+        Raises
+        ------
+        ValueError
+            An input of another width than the layer takes.
+        """
         raise NotImplementedError
 
     def __call__(self, x):

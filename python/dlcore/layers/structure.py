@@ -17,6 +17,11 @@ class Sequential(Layer):
     *layers : Layer
         In order; any nesting.
 
+    Raises
+    ------
+    TypeError
+        Something else than a layer.
+
     Examples
     --------
     >>> import dlcore as dl
@@ -113,6 +118,11 @@ class Dropout(Layer):
     ----------
     p : float
         Probability of dropping, in [0, 1) (default 0.5).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A p that is no number in [0, 1).
 
     Examples
     --------

@@ -13,15 +13,27 @@ MONITORS = ("loss", "validation_loss", "validation_accuracy", "accuracy")
 
 
 class Callback:
-    """Base class. ``on_epoch_end`` may return True to stop; ``reason`` is then that of the history (default: the class)."""
+    """Base class of what `Net.fit` calls; subclasses override what they need.
+
+    ``on_epoch_end`` may return True to stop; ``reason`` is then that of the history (default: the class).
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> class Target(dl.Callback):
+    ...     def on_epoch_end(self, net, row):
+    ...         return row["loss"] < 0.1
+    >>> Target().on_epoch_end(None, {"epoch": 1, "loss": 0.05})
+    True
+    """
 
     reason = ""
 
     def on_fit_begin(self, net, epochs: int) -> None:
-        """Before the first epoch."""
+        """Before the first epoch; ``epochs`` is how many there may be."""
 
     def on_epoch_end(self, net, row: dict) -> bool | None:
-        """After each epoch with its row of the history."""
+        """After each epoch with its row of the history, a dict of names to numbers; True stops."""
 
     def on_fit_end(self, net, history) -> None:
         """After the last epoch, an exception included."""
@@ -40,6 +52,11 @@ class EarlyStopping(Callback):
         What counts as an improvement (default 0).
     monitor : str
         ``validation_loss`` (default), ``validation_accuracy``, ``loss`` or ``accuracy``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range; another monitor.
 
     Examples
     --------
@@ -89,7 +106,25 @@ def score(monitor: str, row: dict) -> float:
 
 
 class Progress(Callback):
-    """One line an epoch: on a terminal a line that renews itself, elsewhere at most one every few seconds."""
+    """One line an epoch: on a terminal a line that renews itself, elsewhere at most one every few seconds.
+
+    `Net.fit` adds one unless ``verbose=0``.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two lines where there is no terminal (default 5).
+    stream : file, optional
+        Where to write text (default: standard error, as it is when `Net.fit` begins).
+
+    Examples
+    --------
+    >>> import dlcore as dl, sys
+    >>> net, progress = dl.Net([dl.Linear(1, 1)]), dl.Progress(stream=sys.stdout)
+    >>> history = net.fit([[0.0], [1.0]], [0.0, 0.0], epochs=1, callbacks=[progress], verbose=0)  # doctest: +ELLIPSIS
+    epoch 1/1  loss ...
+    stopped: 1 epochs
+    """
 
     def __init__(self, every: float = 5.0, stream=None):
         self.every, self.stream = every, stream
