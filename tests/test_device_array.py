@@ -10,10 +10,9 @@ import pytest
 
 import dlcore as dl
 from checks import assert_close, rng
-from dlcore import _core
+from dlcore import _core, inputs
 from dlcore import backend as backends
 from dlcore.device_array import CODES, DeviceArray
-from dlcore.train import inputs
 
 COLUMNS, CLASSES = 20, 5
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import backend as backends
+from . import inputs
 from .arguments import finite_float, one_of, positive_int
+from .inputs import Rows
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
@@ -18,11 +20,9 @@ from .optim import Adam
 from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
 from .store import Store
-from .train import inputs
 from .train.callbacks import MONITORS, Progress, as_callbacks
 from .train.evaluation import Evaluation, r2
 from .train.history import History
-from .train.inputs import Rows
 from .train.loop import Loop
 from .train.statistics import exact_statistics
 from .train.step import Step, Training

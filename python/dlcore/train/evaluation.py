@@ -8,10 +8,10 @@ import numpy as np
 from .. import _core
 from ..device_array import DeviceArray
 from ..errors import describe, expected
+from ..inputs import Rows
 from ..plan import Batch, Source, evaluation, finish, prediction
 from ..plan.plan import TABLE_OFFSETS, Bound
 from .feed import feed
-from .inputs import Rows
 
 ROWS = 4096  # of one call
 LEAST_ROWS, VALUES = 1024, 1 << 22  # fewer rows where layers are wide: so many values of the widest

@@ -9,13 +9,13 @@ import warnings
 import numpy as np
 
 from .. import _core
+from ..inputs import Rows
 from ..layers.normalization import statistics_layers
 from ..plan.plan import Bound
 from . import callbacks as cb
 from .evaluation import Evaluation
 from .feed import feed
 from .history import History
-from .inputs import Rows
 from .step import Training
 
 CHUNK_SECONDS = 0.1  # between two looks at signals and the clock

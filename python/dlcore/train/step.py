@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core
+from .. import _core, inputs
 from .. import backend as backends
 from ..arguments import positive_int
 from ..device_array import base_of
 from ..optim.tables import fill_row, hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
-from . import inputs
 
 # Of the loss under float16, as torch.amp.GradScaler has them.
 INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import _core
-from .. import backend as backends
-from ..device_array import DeviceArray, on_device
-from ..errors import DataError, describe, expected
+from . import _core
+from . import backend as backends
+from .device_array import DeviceArray, on_device
+from .errors import DataError, describe, expected
 
 KINDS = "fiub"
 SCAN_ROWS = 1 << 16
