@@ -21,10 +21,24 @@ def bad(array, value):
     return changed
 
 
+class Frame:
+    """A data frame as far as the door looks at one."""
+
+    def __init__(self, **columns):
+        self.columns = list(columns)
+        self.dtypes = [np.asarray(v).dtype for v in columns.values()]
+        self.values = np.array(list(columns.values()), object).T
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
 BAD_X = {
     "none": (None, "numbers|array"),
     "text": (np.array([["a"] * 4] * 20), "expected numbers"),
-    "objects": (np.array([[object()] * 4] * 20), "expected numbers"),
+    "objects": (np.array([[object()] * 4] * 20), r"numpy.asarray\(..., 'float32'\) converts what are numbers"),
+    "mixed_frame": (Frame(a=[1], b=[2.0], c=[True]), "of columns 'a: int64', 'b: float64', 'c: bool'; numpy.asarray"),
+    "text_in_frame": (Frame(age=[1], city=["x"]), "object array of shape .* of columns 'city: <U1'; numpy.asarray"),
     "complex": (X.astype(complex), "expected numbers"),
     "long_double": (X.astype(np.longdouble), "expected numbers"),
     "dates": (np.zeros((20, 4), "datetime64[s]"), "expected numbers"),
@@ -35,6 +49,10 @@ BAD_X = {
     "columns": (X[:, :3], r"expected 4 columns, got shape \(20, 3\)"),
     "nan": (bad(X, np.nan), r"finite numbers, got 1 NaN or Inf, the first at \(1, 1\)"),
     "inf": (bad(X, -np.inf), "pass allow_nonfinite=True"),
+    "beyond_float32": (bad(X, 1e39), r"finite numbers, got 1 beyond float32, the first at \(1, 1\)"),
+    "beyond_float32_in_columns": (np.asfortranarray(bad(X, -1e300)), r"got 1 beyond float32, the first at \(1, 1\)"),
+    "nan_in_columns": (np.asfortranarray(bad(X, np.nan)), r"got 1 NaN or Inf, the first at \(1, 1\)"),
+    "nan_below_others": (np.concatenate([np.ones((30000, 4)), bad(X, np.nan)]), r"got 1 .* the first at \(30001, 1\)"),
 }
 BAD_Y = {
     "rows": (Y[:-1], r"expected 20 rows as x has, got shape \(19,\)"),
@@ -44,7 +62,8 @@ BAD_Y = {
     "floats": (Y.astype(float), "integer class labels"),
     "text": (np.array(["a"] * 20), "expected numbers"),
     "probability_columns": (np.full((20, 2), 0.5), "expected 3 columns"),
-    "probabilities_above_one": (np.full((20, 3), 1.5), r"probabilities in \[0, 1\]"),
+    "probabilities_above_one": (np.full((20, 3), 1.5), r"probabilities in \[0, 1\] for SoftmaxCrossEntropy"),
+    "counts": (np.full((20, 3), 7), r"pass loss=MeanSquaredError\(\) for a regression"),
     "three_dimensions": (np.zeros((20, 3, 1)), "one or two dimensions"),
     "scalar": (1, "20 rows"),
 }
@@ -61,7 +80,9 @@ BAD_OPTIONS = {
     "weights_shape": ({"sample_weight": np.ones(3)}, r"shape \(20,\)"),
     "weights_negative": ({"sample_weight": -np.ones(20)}, "weights >= 0"),
     "weights_zero": ({"sample_weight": np.zeros(20)}, "not all 0"),
-    "weights_nan": ({"sample_weight": bad(np.ones(20), np.nan)}, "finite"),
+    "weights_nan": ({"sample_weight": bad(np.ones(20), np.nan)}, r"at \(5, 0\); clean the data$"),
+    "weights_beyond_float32": ({"sample_weight": np.full(20, 1e300)}, "finite numbers, got 20 beyond float32"),
+    "weights_zero_in_float32": ({"sample_weight": np.full(20, 1e-50)}, "weights >= 0, not all 0, got minimum 0, sum 0"),
     "monitor": ({"monitor": "validation_lost"}, "did you mean 'validation_loss'"),
     "callbacks": ({"callbacks": [3]}, "expected callbacks or callables, got int"),
     "loss": ({"loss": "mse"}, "expected a loss such as"),
@@ -257,3 +278,65 @@ def test_many_threads_predict_at_once():
         for _ in range(5):
             for got, want in zip(pool.map(net.predict, xs), expected, strict=True):
                 assert got.tolist() == want.tolist()
+
+
+def target(rows=20):
+    return np.arange(rows, dtype=float).reshape(-1, 1)
+
+
+# A call that binds, and one that would train on numbers that float32 does not hold.
+LATER = {
+    "x": ((X.astype(float), target()), (bad(X, 1e39), target())),
+    "y": ((X, target()), (X, bad(target(), -1e39))),
+    "weight": ((X, target(), np.ones(20)), (X, target(), np.full(20, 1e-50))),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_later_step_is_checked_in_the_dtype_of_the_net(name):
+    first, later = LATER[name]
+    model = dl.Net([dl.Linear(4, 1)])
+    step = model.compile(dl.MeanSquaredError(), dl.SGD(0.1), 20)
+    step(*first)
+    before = model.store.array.tobytes()
+    with pytest.raises(dl.errors.DataError, match=r"step: .*(1 beyond float32|not all 0)"):
+        step(*later)
+    assert model.store.array.tobytes() == before
+    wide = dl.Net([dl.Linear(4, 1)], dtype="float64").compile(dl.MeanSquaredError(), dl.SGD(0.1), 20)
+    assert np.isfinite([wide(*first), wide(*later)]).all()
+
+
+def test_a_later_prediction_is_checked_in_the_dtype_of_the_net():
+    narrow, wide = net(), net(dtype="float64")
+    for model in (narrow, wide):
+        model.predict(X.astype(float))
+    with pytest.raises(dl.errors.DataError, match="predict: x: expected finite numbers, got 1 beyond float32"):
+        narrow.predict(bad(X, 1e39))
+    assert np.isfinite(wide.predict(bad(X, 1e39))).all()
+    assert not np.isfinite(narrow.predict(bad(X, 1e39), allow_nonfinite=True)[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (([1e300] * 4, [0] * 4), r"normalize_inputs: scale: expected finite numbers, got 4 beyond float32"),
+        (([1] * 4, [0, 0, np.nan, 0]), "normalize_inputs: shift: expected finite numbers, got 1 NaN or Inf"),
+        (([1] * 3, [0] * 4), "normalize_inputs: scale: expected 4 finite numbers, got 3"),
+        ((["a"] * 4, [0] * 4), "normalize_inputs: scale: expected numbers"),
+    ],
+)
+def test_normalize_inputs_refuses(given, text):
+    model = net()
+    with pytest.raises((ValueError, TypeError), match=text):
+        model.normalize_inputs(*given)
+    assert model.input is None
+
+
+def test_one_output_is_told_of_its_loss():
+    with pytest.raises(ValueError, match=r"labels in \[0, 1\).* one output takes BinaryCrossEntropy\(\)"):
+        dl.Net([dl.Linear(4, 1)]).fit(X, Y % 2, loss=dl.SoftmaxCrossEntropy(), verbose=0)
+
+
+def test_one_row_with_batch_norm_is_not_the_batch_sizes_fault():
+    with pytest.raises(ValueError, match="fit: expected at least 2 training rows with BatchNorm, got 1"):
+        dl.Net([dl.Linear(4, 3), dl.BatchNorm(3)]).fit(X[:1], Y[:1], verbose=0)

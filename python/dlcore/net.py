@@ -132,11 +132,15 @@ class Net(Predicting):
 
     def normalize_inputs(self, scale, shift) -> None:
         """Let every pass read x * scale + shift instead of x, one number a column; saved with the net."""
-        vectors = [np.asarray(v, np.float64).ravel() for v in (scale, shift)]
-        for v in vectors:
-            if v.shape != (self.in_features,) or not np.isfinite(v).all():
-                raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
-        self.input = tuple(tuple(v.tolist()) for v in vectors)
+        vectors = []
+        for name, given in (("scale", scale), ("shift", shift)):
+            who = f"normalize_inputs: {name}"
+            v = np.ravel(inputs.viewed(who, given)).astype(np.float64)
+            if len(v) != self.in_features:
+                raise ValueError(f"{who}: expected {self.in_features} finite numbers, got {len(v)}")
+            inputs.require_finite(who, v, backend=self.backend)
+            vectors.append(tuple(v.tolist()))
+        self.input = tuple(vectors)
 
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
@@ -269,7 +273,8 @@ class Net(Predicting):
         if batch_size > len(rows):
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
-            raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
+            what = "batch_size >= 2" if len(rows) > 1 else "at least 2 training rows"
+            raise ValueError(f"fit: expected {what} with BatchNorm, got 1; use LayerNorm")
         training = self._training_of(loss, optimizer, accumulate)
         options = SimpleNamespace(
             epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle), monitor=monitor, restore_best=restore_best,

@@ -158,6 +158,7 @@ class _Bound:
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
+        self.wide = [a.dtype == "float64" != net.dtype for a in (x, y)]  # finite there is not yet finite here
         self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
@@ -182,9 +183,9 @@ class _Bound:
         for prepared in self.prepared:
             if not (prepared.accept(self.at[0], x) and prepared.accept(self.at[1], y, self.classes)):
                 return False
-            if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x))):
+            if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x), self.backend)):
                 return False
-        return True
+        return all(inputs.is_finite(np.asarray(array), self.net.dtype) for array, wide in zip((x, y), self.wide) if wide)
 
     def run(self) -> float:
         training, hyper, counters = self.training, self.hyper, self.counters
