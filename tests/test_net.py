@@ -84,8 +84,19 @@ BAD_OPTIONS = {
     "weights_beyond_float32": ({"sample_weight": np.full(20, 1e300)}, "finite numbers, got 20 beyond float32"),
     "weights_zero_in_float32": ({"sample_weight": np.full(20, 1e-50)}, "weights >= 0, not all 0, got minimum 0, sum 0"),
     "monitor": ({"monitor": "validation_lost"}, "did you mean 'validation_loss'"),
-    "callbacks": ({"callbacks": [3]}, "expected callbacks or callables, got int"),
+    "callbacks": ({"callbacks": [3]}, "expected callbacks or callables, got 3"),
+    "callback_class": ({"callbacks": [dl.EarlyStopping]}, "callbacks or callables, got the class EarlyStopping"),
+    "one_callback": ({"callbacks": dl.EarlyStopping()}, r"fit: callbacks: expected a sequence, .* in a list: \[callback\]"),
+    "no_callbacks": ({"callbacks": None}, "fit: callbacks: expected a sequence, got None"),
     "loss": ({"loss": "mse"}, "expected a loss such as"),
+    "loss_class": ({"loss": dl.SoftmaxCrossEntropy}, r"the class SoftmaxCrossEntropy; call it: SoftmaxCrossEntropy\(\)"),
+    "optimizer": ({"optimizer": "adam"}, r"expected an optimizer such as Adam\(\), got 'adam'"),
+    "optimizer_rate": ({"optimizer": 0.01}, r"expected an optimizer such as Adam\(\), got 0.01"),
+    "optimizer_class": ({"optimizer": dl.Adam}, r"got the class Adam; call it: Adam\(\)"),
+    "schedule_of_text": ({"optimizer": dl.SGD(lambda t: "a")}, "a schedule with finite rates >= 0, got 'a' at t = 0"),
+    "schedule_of_none": ({"optimizer": dl.SGD(lambda t: None)}, "a schedule with finite rates >= 0, got None at t = 0"),
+    "schedule_overflows": ({"optimizer": dl.SGD(lambda t: 10**400)}, "finite rates >= 0, got an int of 1329 bits"),
+    "time_limit_overflows": ({"time_limit": 10**400}, "fit: time_limit: expected a finite number >= 0, got an int of"),
     "accumulate": ({"accumulate": 0}, "accumulate"),
     "time_limit": ({"time_limit": -1.0}, "time_limit"),
     "class_weights": ({"loss": dl.SoftmaxCrossEntropy(class_weight=(1.0, 2.0))}, "expected 3 class weights, got 2"),
@@ -129,9 +140,20 @@ def test_fit_refuses_options(name):
         (lambda: net(seed=2**64), "seed to be an integer"),
         (lambda: net(seed=1.5), "seed to be an integer"),
         (lambda: net(dtype="float16"), "dtype: expected one of 'float32', 'float64'"),
+        (lambda: net(dtype=np.dtype("float32")), r"dtype: expected one of 'float32', 'float64', got dtype\('float32'\)"),
+        (lambda: net(dtype=np.ones(3)), "dtype: expected one of 'float32', 'float64', got float64 array"),
+        (lambda: dl.Net(5), "Net: expected a layer or a sequence of layers, got 5"),
+        (lambda: dl.Net(dl.Linear), r"Net: expected a layer or .*, got the class Linear; call it: Linear\(\)"),
+        (lambda: dl.Net([dl.Linear]), r"expected layers, got the class Linear at position 0; call it: Linear\(\)"),
         (lambda: net(threads=0), "threads: expected an integer >= 1"),
         (lambda: net(device="gpu"), "device: expected one of"),
         (lambda: dl.Adam(lr=float("nan")), "Adam: lr: expected a finite number"),
+        (lambda: dl.Adam(10**400), "Adam: lr: expected a finite number >= 0, got an int of 1329 bits"),
+        (lambda: dl.SGD(0.1, wd=3), "SGD: option: expected one of 'lr', 'momentum', .*, 'clip_value', got 'wd'"),
+        (lambda: dl.AdamW(weigth_decay=3), "AdamW: option: .* did you mean 'weight_decay'"),
+        (lambda: dl.SoftmaxCrossEntropy(class_weight="balanced"), "number >= 0 a class, .*, got 'balanced'; balanced ones are"),
+        (lambda: dl.SoftmaxCrossEntropy(class_weight={0: 1.0}), r"number >= 0 a class, .*, got \{0: 1.0\}"),
+        (lambda: dl.Progress(every="a"), "Progress: every: expected a finite number >= 0, got 'a'"),
         (lambda: dl.Adam(beta1=1.0), r"beta1: expected a number in \[0, 1\)"),
         (lambda: dl.SGD(0.1, nesterov=True), "momentum > 0 with nesterov"),
         (lambda: dl.SGD(0.1, clip_norm=0), "clip_norm: expected a finite number > 0"),
@@ -340,3 +362,42 @@ def test_one_output_is_told_of_its_loss():
 def test_one_row_with_batch_norm_is_not_the_batch_sizes_fault():
     with pytest.raises(ValueError, match="fit: expected at least 2 training rows with BatchNorm, got 1"):
         dl.Net([dl.Linear(4, 3), dl.BatchNorm(3)]).fit(X[:1], Y[:1], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda m: m.compile(dl.SoftmaxCrossEntropy(), 0.01, 20), r"an optimizer such as Adam\(\), got 0.01"),
+        (lambda m: m.compile(dl.SoftmaxCrossEntropy(), dl.Adam, 20), "got the class Adam"),
+        (lambda m: m.plan(loss="mse"), r"a loss such as SoftmaxCrossEntropy\(\), got 'mse'"),
+        (lambda m: m.plan(optimizer="adam"), r"an optimizer such as Adam\(\), got 'adam'"),
+    ],
+)
+def test_compile_and_plan_refuse(call, text):
+    refused(call, text)
+
+
+def test_a_rate_that_overflows_later_is_refused_then():
+    grows = dl.schedules.Step(0.0, every=1, factor=1e10, unit="update")
+    assert grows(1000) == np.inf
+    with pytest.raises(ValueError, match="SGD: expected a schedule with finite rates >= 0, got inf at t = 31"):
+        net().fit(X, Y, optimizer=dl.SGD(grows), epochs=40, batch_size=20, verbose=0)
+
+
+@pytest.mark.parametrize(("answer", "stops"), [(True, True), (np.True_, True), (False, False), (None, False)])
+def test_callbacks_answer_whether_to_stop(answer, stops):
+    assert len(net().fit(X, Y, epochs=2, callbacks=[lambda net, row: answer], verbose=0)) == 2 - stops
+
+
+@pytest.mark.parametrize("answer", [np.ones(3), "go on", 1, {}])
+def test_other_answers_of_callbacks_are_refused(answer):
+    with pytest.raises(TypeError, match="fit: expected a callback that returns True to stop, else False or None, got"):
+        net().fit(X, Y, callbacks=[lambda net, row: answer], verbose=0)
+
+
+def test_a_layer_appended_to_a_net_is_refused():
+    def append(model):
+        model.layer.layers.append(dl.Linear(3, 3))
+        model.predict(X)
+
+    refused(append, r"the net was built with, got another of shape \(3, 3\); build a new Net")

@@ -261,6 +261,11 @@ def test_optimizer_step_updates_a_users_arrays_in_place():
     ("params", "grads", "text"),
     [
         ([np.zeros(3)], [], "as many gradients"),
+        ([[1.0]], [[1.0]], "SGD.step: parameter 0: expected a float32 or float64 array, got a list of 1"),
+        (None, None, "SGD.step: params: expected a list of arrays, got None"),
+        (np.zeros(3), np.zeros(3), "SGD.step: params: expected a list of arrays, got float64 array"),
+        ([np.zeros(3)], np.zeros(3), "SGD.step: grads: expected a list of arrays, got float64 array"),
+        ([np.zeros(3)], [np.array(["a"] * 3)], "SGD.step: gradient 0: expected numbers"),
         ([np.zeros(3)], [np.zeros(4)], r"gradient of shape \(3,\), got \(4,\)"),
         ([np.zeros(3, int)], [np.zeros(3)], "float32 or float64 array"),
         ([np.zeros((4, 4)).T[::2]], [np.zeros((2, 4))], "C-contiguous"),

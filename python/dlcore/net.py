@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import numpy as np
 
 from . import backend as backends
 from . import inputs
-from .arguments import finite_float, one_of, positive_int
+from .arguments import finite_float, instance_of, one_of, positive_int, seed_of
 from .inputs import Rows
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
-from .optim import Adam
+from .optim import Adam, Optimizer
 from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
 from .store import Store
@@ -81,10 +82,9 @@ class Net(Predicting):
         self, layer, *, seed: int = 0, dtype: str = "float32", precision: str = "float32", device: str = "auto",
         gemm: str = "auto", threads: int | None = None,
     ):  # fmt: skip
+        instance_of("Net", layer, (Layer, Iterable), "a layer or a sequence of layers")
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-            raise ValueError(f"Net: expected seed to be an integer in [0, 2**63), got {seed!r}")
-        self.seed, self.device = int(seed), backends.select_device(device)
+        self.seed, self.device = seed_of("Net", seed), backends.select_device(device)
         self.dtype = one_of("Net: dtype", dtype, ("float32", "float64"))
         self.precision = one_of("Net: precision", precision, backends.PRECISIONS)
         if dtype == "float64" and precision != "float32":
@@ -204,6 +204,7 @@ class Net(Predicting):
         True
         """
         self._check_loss(loss)
+        self._check_optimizer(optimizer)
         self.training = Training(self, loss, optimizer)
         size = positive_int("compile: batch_size", batch_size)
         return Step(self.training, size, updates_per_epoch, fuse, record)
@@ -267,6 +268,8 @@ class Net(Predicting):
             finite_float("fit: time_limit", time_limit, minimum=0.0)
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
+        if optimizer is not None:
+            self._check_optimizer(optimizer)
         rows = self._rows("fit", loss, x, y, sample_weight, allow_nonfinite)
         rows, held = self._validation(rows, validation, loss, allow_nonfinite)
         batch_size = min(128, len(rows)) if batch_size is None else positive_int("fit: batch_size", batch_size)
@@ -302,8 +305,10 @@ class Net(Predicting):
         return SoftmaxCrossEntropy() if integers and self.out_features > 1 else MeanSquaredError()
 
     def _check_loss(self, loss) -> None:
-        if not isinstance(loss, Loss):
-            raise TypeError(f"Net: expected a loss such as SoftmaxCrossEntropy(), got {loss!r}")
+        instance_of("Net", loss, Loss, "a loss such as SoftmaxCrossEntropy()")
+
+    def _check_optimizer(self, optimizer) -> None:
+        instance_of("Net", optimizer, Optimizer, "an optimizer such as Adam()")
 
     def _rows(self, who, loss, x, y, weight, allow_nonfinite=False) -> Rows:
         x = inputs.features(who, x, self.in_features, allow_nonfinite, self.backend)
@@ -368,6 +373,9 @@ class Net(Predicting):
         size = positive_int("plan: batch_size", batch_size)
         default = SoftmaxCrossEntropy() if self.out_features > 1 else MeanSquaredError()
         loss = loss or (self.training.loss if self.training else default)
+        self._check_loss(loss)
+        if optimizer is not None:
+            self._check_optimizer(optimizer)
         training = self.training if self.training and optimizer is None else Training(self, loss, optimizer or Adam())
         x = np.empty((size, self.in_features), self.dtype)
         y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)

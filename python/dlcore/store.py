@@ -64,9 +64,8 @@ class Store:
         """Initialise every parameter from its own stream of (seed, position) and let it live here."""
         array = self.array
         for i, (path, p) in enumerate(self.named.items()):
-            rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), i]))
-            value = p._value if p._value is not None else p.init(p.shape, rng)
-            view = self.view(array, p)
-            view[...] = value
             p.name = path
-            p.adopt(view, self)
+            rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), i]))
+            self.view(array, p)[...] = p._value if p._value is not None else p.drawn(rng)
+        for p in self.named.values():  # only now: a refused draw leaves the layers free
+            p.adopt(self.view(array, p), self)

@@ -74,7 +74,7 @@ class Loop:
             row = self._epoch(epoch)
             self.history.rows.append(row)
             self._keep_best(row)
-            stops = [c.on_epoch_end(self.net, row) for c in callbacks]
+            stops = [cb.stops(c, self.net, row) for c in callbacks]
             if not np.isfinite(row["loss"]):
                 warnings.warn(f"fit: the loss became {row['loss']} in epoch {epoch}; try a lower lr", stacklevel=5)
                 self.history.reason = "the loss is not finite"
