@@ -75,6 +75,7 @@ ALTERATIONS = {
     "missing": lambda a, t: a.pop("parameters/0.weight"),
     "shape": lambda a, t: a.update({"parameters/0.weight": np.zeros((5, 9), np.float32)}),
     "dtype": lambda a, t: a.update({"parameters/0.weight": np.zeros((5, 8))}),
+    "huge": lambda a, t: t["layer"]["layers"][0].update(in_features=2**40),
     "kind": lambda a, t: t["layer"]["layers"][0].update(kind="Lniear"),
     "option": lambda a, t: t["layer"]["layers"][0].update(in_features=-1),
     "unknown_option": lambda a, t: t["layer"]["layers"][0].update(exec="import os"),

@@ -28,7 +28,7 @@ ARROWS = {
     "graph": set(),
     "ops": {"graph"},
     "plan": {"ops", "graph", "_core"},
-    "store": {"plan"},
+    "store": {"plan", "inputs"},
     "inputs": {"_core", "device_array"},
     "run": {"plan", "ops", "graph", "store", "inputs"},
     "init": set(),

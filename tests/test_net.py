@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The door of the net: what fit, predict, evaluate and step refuse, and that nothing has changed when they do."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -401,3 +403,36 @@ def test_a_layer_appended_to_a_net_is_refused():
         model.predict(X)
 
     refused(append, r"the net was built with, got another of shape \(3, 3\); build a new Net")
+
+
+def test_assigning_to_a_parameter_writes_into_the_net():
+    model, other = net(), net(seed=1)
+    kept = copy.deepcopy(model.parameters)
+    model.parameters["0.weight"] = other.parameters["0.weight"].tolist()
+    assert model.parameters["0.weight"].tolist() == other.parameters["0.weight"].tolist()
+    model.parameters.update(other.parameters)
+    assert model.predict(X).tobytes() == other.predict(X).tobytes()
+    kept["0.weight"] = None  # a copy is apart from the net
+    assert model.predict(X).tobytes() == other.predict(X).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("0.wieght", np.zeros((4, 8)), "parameters: expected one of .* did you mean '0.weight'"),
+        ("0.weight", np.zeros((8, 4)), r"0.weight: expected shape \(4, 8\), got \(8, 4\)"),
+        ("0.weight", 0.0, r"0.weight: expected shape \(4, 8\), got \(\)"),
+        ("0.weight", np.full((4, 8), "a"), r"parameters\['0.weight'\]: expected numbers"),
+    ],
+)
+def test_assigning_to_a_parameter_refuses(path, value, text):
+    def assign(model):
+        model.parameters[path] = value
+
+    refused(assign, text)
+
+
+@pytest.mark.parametrize("width", [2**40, 2**61])
+def test_too_little_memory_says_for_what(width):
+    with pytest.raises(MemoryError, match=r"^cpu: parameters: expected .*, got no more than"):
+        dl.Net([dl.Linear(width, width)])

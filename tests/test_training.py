@@ -100,6 +100,10 @@ def test_accumulated_batches_equal_one_large_batch():
     assert_close(nets[1], nets[0], depth=4096)
 
 
+def test_an_epoch_of_fewer_batches_than_accumulated_ends_with_an_update():
+    assert len({fitted(accumulate=k).store.array.tobytes() for k in (7, 10, 2**40)}) == 1  # of 7 batches
+
+
 def test_row_weights_equal_repeated_rows():
     x, y = data(12)
     w = np.arange(12) % 3 + 1

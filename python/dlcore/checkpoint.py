@@ -7,7 +7,7 @@ import numpy as np
 
 from . import backend as backends
 from .arguments import one_of
-from .errors import FileFormatError
+from .errors import FileFormatError, describe
 from .io import load_arrays, save_arrays
 from .layers import from_config
 from .losses import KINDS as LOSSES
@@ -54,15 +54,13 @@ def load(cls, path, device: str = "auto", gemm: str = "auto"):
     try:
         precision = text.get("precision", "float32")
         anywhere = "float32" if precision == "float16" else precision  # only training is bound to a GPU
-        net = cls(
-            from_config(text["layer"]), seed=text["seed"], dtype=text["dtype"], precision=anywhere, device=device, gemm=gemm
-        )
+        layer = from_config(text["layer"])
+        for name, p in layer.named_parameters():  # before there is memory for them
+            _found(arrays, f"parameters/{name}", text["dtype"], p.shape)
+        net = cls(layer, seed=text["seed"], dtype=text["dtype"], precision=anywhere, device=device, gemm=gemm)
         net.precision = precision
-        wanted = {f"parameters/{n}" for n in net.store.named}
-        if missing := wanted - set(arrays):
-            raise ValueError(f"missing {sorted(missing)[0]}")
         for name, p in net.store.named.items():
-            p.value = _same(name, arrays[f"parameters/{name}"], net.dtype)
+            p.value = arrays[f"parameters/{name}"]
         if "input/scale" in arrays:
             net.normalize_inputs(arrays["input/scale"], arrays["input/shift"])
         net.preprocessing = dict(text["preprocessing"])
@@ -79,9 +77,12 @@ def load(cls, path, device: str = "auto", gemm: str = "auto"):
     return net
 
 
-def _same(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    if array.dtype != dtype:
-        raise ValueError(f"{name} of dtype {array.dtype}")
+def _found(arrays, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name not in arrays:
+        raise ValueError(f"one without {name}")
+    array = arrays[name]
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{describe(array)} as {name} beside a configuration with {dtype} of shape {shape}")
     return array
 
 
@@ -91,10 +92,7 @@ def _restore_training(net, text: dict, arrays) -> None:
     training = Training(net, _rebuilt(LOSSES, text["loss"]), optimizer_from_config(text["optimizer"]), text["accumulate"])
     training.updates, training.draws = int(text["updates"]), int(text["draws"])
     for name, array in training.arrays.items():
-        saved = _same(name, arrays[f"training/{name}"], net.dtype)
-        if saved.shape != array.shape:
-            raise ValueError(f"training/{name} of shape {saved.shape}")
-        array[:] = saved
+        array[:] = _found(arrays, f"training/{name}", net.dtype, array.shape)
     net.training = training
 
 

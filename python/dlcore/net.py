@@ -20,7 +20,7 @@ from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .optim import Adam, Optimizer
 from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
-from .store import Store
+from .store import Arrays, Store
 from .train.callbacks import MONITORS, Progress, as_callbacks
 from .train.evaluation import Evaluation, r2
 from .train.history import History
@@ -118,13 +118,13 @@ class Net(Predicting):
     # ------------------------------------------------------------------------------------- what a net holds
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """Arrays by path; writing into them changes the net. After a run on a GPU, ask again."""
-        return {n: p.value for n, p in self.store.named.items() if not p.state}
+        """Arrays by path; writing into them, or assigning to a path, changes the net. After a run on a GPU, ask again."""
+        return Arrays({n: p for n, p in self.store.named.items() if not p.state})
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """Running statistics by path."""
-        return {n: p.value for n, p in self.store.named.items() if p.state}
+        return Arrays({n: p for n, p in self.store.named.items() if p.state})
 
     def parameter_count(self) -> int:
         """Number of trained numbers."""

@@ -8,12 +8,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import backend as backends
+from .arguments import one_of
+from .inputs import viewed
 from .plan import Segment
 
 if TYPE_CHECKING:
     from .layers.base import Layer, Parameter
 
 ALIGNMENT = 64  # bytes
+
+
+class Arrays(dict):
+    """Arrays of parameters by path; assigning to a path writes into the array that is there."""
+
+    def __init__(self, parameters: dict[str, Parameter]):
+        super().__init__({path: p.value for path, p in parameters.items()})
+        self._parameters = parameters
+
+    def __setitem__(self, path: str, array) -> None:
+        self._parameters[one_of("parameters", path, self)].value = viewed(f"parameters[{path!r}]", array)
+
+    def update(self, *arrays, **more) -> None:
+        for path, array in dict(*arrays, **more).items():
+            self[path] = array
+
+    def __reduce__(self):
+        return dict, (dict(self),)  # a copy is apart from the net
 
 
 class Store:

@@ -43,12 +43,13 @@ class Loop:
         self.options = options
         statistics = any(True for _ in statistics_layers(self.net.layer))
         self.sizes = batch_sizes(len(rows), options.batch_size, statistics)
-        self.updates_per_epoch = sum(-(-n // training.accumulate) for _, n in self.sizes)
+        self.accumulate = min(training.accumulate, max(n for _, n in self.sizes))  # an epoch ends with an update
+        self.updates_per_epoch = sum(-(-n // self.accumulate) for _, n in self.sizes)
         self.history = History()
         self.seconds_per_update = 0.0
         self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
         self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
-        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=training.accumulate)
+        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=self.accumulate)
         self.bound = {size: self._bind(self._plan(size), count) for size, count in self.sizes}
         self.evaluation = None if validation is None else Evaluation(self.net, validation, training.loss)
         self.best_score: float | None = None
@@ -112,7 +113,7 @@ class Loop:
 
     def _bind(self, plan, batches: int) -> Bound:
         """A plan with its memory; the program: whole updates, then the gradients that are left of so many batches."""
-        net, k = self.net, self.training.accumulate
+        net, k = self.net, self.accumulate
         arenas = self.training.arenas(
             **self.feed.arenas, order=np.arange(len(self.rows)), scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
             results=self.results,
@@ -143,12 +144,12 @@ class Loop:
 
     def _chunk(self) -> int:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
-        k = self.training.accumulate
+        k = self.accumulate
         wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
         return max(1, min(TABLE_ROWS, int(wanted))) * k
 
     def _run(self, bound: Bound, arenas: dict, position: int, steps: int) -> np.ndarray:
-        training, net, k = self.training, self.net, self.training.accumulate
+        training, net, k = self.training, self.net, self.accumulate
         whole, rest = divmod(steps, k)
         updates = whole + (rest > 0)
         self.results[:updates] = 0

@@ -158,7 +158,7 @@ class _Bound:
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
-        self.wide = [a.dtype == "float64" != net.dtype for a in (x, y)]  # finite there is not yet finite here
+        self.wide = [i for i, a in enumerate((x, y)) if a.dtype == "float64" != net.dtype]  # finite there is not yet finite here
         self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
@@ -185,7 +185,7 @@ class _Bound:
                 return False
             if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x), self.backend)):
                 return False
-        return all(inputs.is_finite(np.asarray(array), self.net.dtype) for array, wide in zip((x, y), self.wide) if wide)
+        return not self.wide or all(inputs.is_finite(np.asarray((x, y)[i]), self.net.dtype) for i in self.wide)
 
     def run(self) -> float:
         training, hyper, counters = self.training, self.hyper, self.counters
