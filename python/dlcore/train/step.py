@@ -158,7 +158,7 @@ class _Bound:
         bases = self.plan.bases(training.arenas(**given, tables=tables, scratch=scratch))
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
-        self.wide = [i for i, a in enumerate((x, y)) if a.dtype == "float64" != net.dtype]  # finite there is not yet finite here
+        self.wide = [i for i, a in enumerate((x, y)) if a.dtype == "float64" != net.dtype]  # finite is not yet finite here
         self.classes = net.out_features if training.loss.target == "index" and y.dtype.kind in "iub" else 0
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
