@@ -4,27 +4,27 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import numpy as np
 
 from . import backend as backends
-from . import changes
-from .arguments import finite_float, one_of, positive_int
+from . import changes, inputs
+from .arguments import finite_float, instance_of, one_of, positive_int, seed_of
+from .inputs import Rows
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .moving import Moving
-from .optim import Adam
+from .optim import Adam, Optimizer
 from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
-from .store import Store
-from .train import inputs
+from .store import Arrays, Store
 from .train.callbacks import MONITORS, EarlyStopping, Progress, as_callbacks, check_monitor
 from .train.evaluation import Evaluation, r2
 from .train.history import History
-from .train.inputs import Rows
 from .train.loop import Loop
 from .train.statistics import exact_statistics
 from .train.step import Step, Training
@@ -83,10 +83,9 @@ class Net(Predicting, Moving):
         self, layer, *, seed: int = 0, dtype: str = "float32", precision: str = "float32", device: str = "auto",
         gemm: str = "auto", threads: int | None = None,
     ):  # fmt: skip
+        instance_of("Net", layer, (Layer, Iterable), "a layer or a sequence of layers")
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-            raise ValueError(f"Net: expected seed to be an integer in [0, 2**63), got {seed!r}")
-        self.seed, self.device = int(seed), backends.select_device(device)
+        self.seed, self.device = seed_of("Net", seed), backends.select_device(device)
         self.dtype = one_of("Net: dtype", dtype, ("float32", "float64"))
         self.precision = one_of("Net: precision", precision, backends.PRECISIONS)
         if dtype == "float64" and precision != "float32":
@@ -120,13 +119,13 @@ class Net(Predicting, Moving):
     # ------------------------------------------------------------------------------------- what a net holds
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """Arrays by path; writing into them changes the net. After a run on a GPU, ask again."""
-        return {n: p.value for n, p in self.store.named.items() if not p.state}
+        """Arrays by path; writing into them, or assigning to a path, changes the net. After a run on a GPU, ask again."""
+        return Arrays({n: p for n, p in self.store.named.items() if not p.state})
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """Running statistics by path."""
-        return {n: p.value for n, p in self.store.named.items() if p.state}
+        return Arrays({n: p for n, p in self.store.named.items() if p.state})
 
     def parameter_count(self) -> int:
         """Number of trained numbers.
@@ -149,8 +148,8 @@ class Net(Predicting, Moving):
 
         Raises
         ------
-        ValueError
-            Another number of columns, or a number that is not finite.
+        ValueError, TypeError
+            Another number of columns; numbers that are not finite in the net's dtype.
 
         Examples
         --------
@@ -161,11 +160,15 @@ class Net(Predicting, Moving):
         >>> net.predict(x).shape
         (2, 1)
         """
-        vectors = [np.asarray(v, np.float64).ravel() for v in (scale, shift)]
-        for v in vectors:
-            if v.shape != (self.in_features,) or not np.isfinite(v).all():
-                raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
-        self.input = tuple(tuple(v.tolist()) for v in vectors)
+        vectors = []
+        for name, given in (("scale", scale), ("shift", shift)):
+            who = f"normalize_inputs: {name}"
+            v = np.ravel(inputs.viewed(who, given)).astype(np.float64)
+            if len(v) != self.in_features:
+                raise ValueError(f"{who}: expected {self.in_features} finite numbers, got {len(v)}")
+            inputs.require_finite(who, v, backend=self.backend)
+            vectors.append(tuple(v.tolist()))
+        self.input = tuple(vectors)
         changes.note()
 
     def arenas(self) -> dict:
@@ -205,6 +208,7 @@ class Net(Predicting, Moving):
         True
         """
         self._check_loss(loss)
+        self._check_optimizer(optimizer)
         training = self._training_of(loss, optimizer)
         step = Step(training, loss, batch_size, updates_per_epoch, fuse, record)
         self.training, training.loss = training, loss
@@ -280,13 +284,15 @@ class Net(Predicting, Moving):
             finite_float("fit: time_limit", time_limit, minimum=0.0)
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
+        self._check_optimizer(optimizer)
         rows = self._rows("fit", loss, x, y, sample_weight, allow_nonfinite)
         rows, held = self._validation(rows, validation, loss, allow_nonfinite)
         batch_size = min(128, len(rows)) if batch_size is None else positive_int("fit: batch_size", batch_size)
         if batch_size > len(rows):
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
-            raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
+            what = "batch_size >= 2" if len(rows) > 1 else "at least 2 training rows"
+            raise ValueError(f"fit: expected {what} with BatchNorm, got 1; use LayerNorm")
         if monitor == "validation_loss" and held is None:
             monitor = "loss"
         callbacks = as_callbacks(callbacks)
@@ -314,8 +320,11 @@ class Net(Predicting, Moving):
         return SoftmaxCrossEntropy() if integers and self.out_features > 1 else MeanSquaredError()
 
     def _check_loss(self, loss) -> None:
-        if not isinstance(loss, Loss):
-            raise TypeError(f"Net: expected a loss such as SoftmaxCrossEntropy(), got {loss!r}")
+        instance_of("Net", loss, Loss, "a loss such as SoftmaxCrossEntropy()")
+
+    def _check_optimizer(self, optimizer) -> None:
+        if optimizer is not None:
+            instance_of("Net", optimizer, Optimizer, "an optimizer such as Adam()")
 
     def _rows(self, who, loss, x, y, weight, allow_nonfinite=False) -> Rows:
         x = inputs.features(who, x, self.in_features, allow_nonfinite, self.backend)
@@ -445,6 +454,8 @@ class Net(Predicting, Moving):
         size = positive_int("plan: batch_size", batch_size)
         default = SoftmaxCrossEntropy() if self.out_features > 1 else MeanSquaredError()
         loss = loss or (self.training.loss if self.training else default)
+        self._check_loss(loss)
+        self._check_optimizer(optimizer)
         training = self.training if self.training and optimizer is None else Training(self, loss, optimizer or Adam())
         x = np.empty((size, self.in_features), self.dtype)
         y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)

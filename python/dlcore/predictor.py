@@ -9,13 +9,12 @@ from copy import deepcopy
 import numpy as np
 
 from . import backend as backends
-from . import changes
+from . import changes, inputs
 from .arguments import positive_int
 from .device_array import DeviceArray
 from .plan import Snapshot
 from .plan.plan import TABLE_BYTES
 from .plan.snapshot import KIND
-from .train import inputs
 from .train.evaluation import call_rows, forward, forward_again, forward_on_device, prediction_plan
 
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 
 from ..changes import Noted
+from ..errors import describe, expected
 from ..graph import Value
 
 
@@ -58,13 +60,13 @@ class Parameter(Noted):
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     @property
     def value(self) -> np.ndarray:
         """The array; drawn from seed 0 on first use when no net has adopted the parameter."""
         if self._value is None:
-            self._value = np.ascontiguousarray(self.init(self.shape, np.random.Generator(np.random.Philox(0))))
+            self._value = np.ascontiguousarray(self.drawn(np.random.Generator(np.random.Philox(0))))
         if self._store is not None:
             return self._store.view(self._store.array, self)
         return self._value
@@ -78,6 +80,14 @@ class Parameter(Noted):
             self._value = np.array(array, dtype=np.result_type(array.dtype, np.float32))
         else:
             self.value[...] = array
+
+    def drawn(self, rng) -> np.ndarray:
+        """What the initialisation gives."""
+        value = self.init(self.shape, rng)
+        array = np.asarray(value)
+        if array.shape != self.shape or array.dtype.kind not in "fiub":
+            raise ValueError(expected(f"{self.name or 'parameter'}: init", f"numbers of shape {self.shape}", describe(value)))
+        return array
 
     def adopt(self, storage: np.ndarray, store=None) -> None:
         """Live in a net's arena from now on, which ``store`` keeps up to date."""

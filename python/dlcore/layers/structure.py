@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from .. import ops
 from ..arguments import finite_float
+from ..errors import describe, expected
 from .base import Layer
 from .linear import Linear
 
@@ -34,7 +35,8 @@ class Sequential(Layer):
             layers = layers[0]
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {i}")
+                hint = f"call it: {layer.__name__}()" if isinstance(layer, type) else ""
+                raise TypeError(expected("Sequential", "layers", f"{describe(layer)} at position {i}", hint))
         self.layers = tuple(layers)
 
     def forward(self, x):

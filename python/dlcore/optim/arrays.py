@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 
 import numpy as np
 
 from .. import backend as backends
+from .. import inputs
+from ..errors import describe, expected
 from ..graph import Trace
 from ..ops import Update
 from ..plan import finish
@@ -66,12 +69,15 @@ def _scale(optimizer, grads) -> float:
 
 def step(optimizer, params, grads) -> None:
     """Check, then update."""
-    params, grads = list(params), [np.asarray(g) for g in grads]
     who = f"{type(optimizer).__name__}.step"
+    for name, arrays in (("params", params), ("grads", grads)):
+        if not isinstance(arrays, Iterable) or isinstance(arrays, np.ndarray):
+            raise TypeError(expected(f"{who}: {name}", "a list of arrays", describe(arrays), hint="put one in a list"))
+    params, grads = list(params), [inputs.viewed(f"{who}: gradient {i}", g) for i, g in enumerate(grads)]
     if not params or len(params) != len(grads):
         raise ValueError(f"{who}: expected as many gradients as parameters, got {len(grads)} and {len(params)}")
     for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-        _check(f"{who}: parameter {i}", p, g, params[0].dtype)
+        _check(f"{who}: parameter {i}", p, g, params[0])
     memory = optimizer.__dict__.get("_memory")
     if memory is None:
         memory = optimizer.__dict__["_memory"] = Memory(params)
@@ -80,11 +86,11 @@ def step(optimizer, params, grads) -> None:
     memory.run(optimizer, params, [np.array(g, dtype=p.dtype) for p, g in zip(params, grads, strict=True)])
 
 
-def _check(who: str, p, g, dtype) -> None:
+def _check(who: str, p, g, first) -> None:
     if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{who}: expected a float32 or float64 array, got {getattr(p, 'dtype', type(p).__name__)}")
-    if p.dtype != dtype:
-        raise TypeError(f"{who}: expected dtype {dtype} as the first parameter has, got {p.dtype}")
+        raise TypeError(f"{who}: expected a float32 or float64 array, got {describe(p)}")
+    if p.dtype != first.dtype:
+        raise TypeError(f"{who}: expected dtype {first.dtype} as the first parameter has, got {p.dtype}")
     if not p.flags.c_contiguous or not p.flags.writeable or p.size == 0:
         raise ValueError(f"{who}: expected a writeable C-contiguous array, not empty, got shape {p.shape}")
     if p.shape != g.shape:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-from ..arguments import finite_float
+from ..arguments import finite_float, one_of
 from ..changes import Noted, note
+from ..errors import describe, expected
 from .schedules import Schedule, as_schedule
 
 RATES = ("lr", "_lr", "schedule")  # no plan depends on them, and they may be set before every step
@@ -48,8 +49,10 @@ class Optimizer(Noted):
             common = Optimizer.__doc__[Optimizer.__doc__.index("weight_decay :") :].rstrip()
             cls.__doc__ = cls.__doc__.replace("**common", common)
 
-    def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None):
+    def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None, **unknown):
         who = type(self).__name__
+        if unknown:
+            one_of(f"{who}: option", next(iter(unknown)), _options(type(self)))
         self.lr = lr
         self.weight_decay = finite_float(f"{who}: weight_decay", weight_decay, minimum=0.0)
         self.l2 = finite_float(f"{who}: l2", l2, minimum=0.0)
@@ -81,9 +84,14 @@ class Optimizer(Noted):
         """Numbers of update number ``update`` (from 0)."""
         unit = getattr(self.schedule, "unit", "epoch")
         t = update if unit == "update" else update / updates_per_epoch
-        lr = float(self.schedule(t))
+        rate = self.schedule(t)
+        try:
+            lr = float(rate)
+        except (TypeError, ValueError, OverflowError):
+            lr = math.nan
         if not math.isfinite(lr) or lr < 0:
-            raise ValueError(f"{type(self).__name__}: expected a schedule with finite rates >= 0, got {lr} at t = {t}")
+            got = f"{describe(rate)} at t = {t}"
+            raise ValueError(expected(type(self).__name__, "a schedule with finite rates >= 0", got))
         return {"lr": lr, "decay": self.weight_decay, "l2": self.l2, "l1": self.l1, **self.constants(update)}
 
     def step(self, params, grads) -> None:
@@ -119,6 +127,14 @@ class Optimizer(Noted):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(lr={self.lr!r})"
+
+
+def _options(cls: type) -> list[str]:
+    """Names of an optimizer's options."""
+    from inspect import signature  # imported here: only a failing call pays for it
+
+    parameters = [p for c in (cls, Optimizer) for p in signature(c).parameters.values() if p.kind != p.VAR_KEYWORD]
+    return list(dict.fromkeys(p.name for p in parameters))
 
 
 def _positive(who: str, value) -> float:

@@ -54,7 +54,10 @@ class Schedule:
         raise NotImplementedError
 
     def __call__(self, t: float) -> float:
-        return self.rate(t)
+        try:
+            return self.rate(t)
+        except OverflowError:
+            return math.inf
 
     def config(self) -> dict:
         return {"kind": type(self).__name__, **vars(self)}

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
+
+import numpy as np
 
 from ..arguments import finite_float, one_of, positive_int
-from ..errors import expected
+from ..errors import describe, expected
 
 MONITORS = ("loss", "validation_loss", "validation_accuracy", "accuracy")
 
@@ -127,7 +130,7 @@ class Progress(Callback):
     """
 
     def __init__(self, every: float = 5.0, stream=None):
-        self.every, self.stream = every, stream
+        self.every, self.stream = finite_float("Progress: every", every, minimum=0.0), stream
 
     def on_fit_begin(self, net, epochs):
         self.out = self.stream or sys.stderr
@@ -191,9 +194,19 @@ class _Function(Callback):
 
 def as_callbacks(callbacks) -> list[Callback]:
     """Callback objects from callbacks or plain callables."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(expected("fit: callbacks", "a sequence", describe(callbacks), hint="put one in a list: [callback]"))
     result = []
     for c in callbacks:
-        if not isinstance(c, Callback) and not callable(c):
-            raise TypeError(f"fit: expected callbacks or callables, got {type(c).__name__}")
+        if isinstance(c, type) or not (isinstance(c, Callback) or callable(c)):
+            raise TypeError(expected("fit", "callbacks or callables", describe(c)))
         result.append(c if isinstance(c, Callback) else _Function(c))
     return result
+
+
+def stops(callback: Callback, net, row: dict) -> bool:
+    """Does a callback end the fit after this epoch?"""
+    answer = callback.on_epoch_end(net, row)
+    if answer is None or isinstance(answer, (bool, np.bool_)):
+        return bool(answer)
+    raise TypeError(expected("fit", "a callback that returns True to stop, else False or None", describe(answer)))
