@@ -7,6 +7,7 @@ A pickle of a net or of a predictor holds the bytes of such a file, which are ch
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from .optim.optimizers import KINDS as OPTIMIZERS
 
 FORMAT = 1
 WEIGHTS_ALONE = "dlcore.io.save_arrays(path, net.parameters | net.state) writes the weights alone"
-NO_TRAINING = "net.training = None leaves it out"
+NO_TRAINING = "loss, optimizer and its state are left out"
 
 
 def save(net, path) -> None:
@@ -73,8 +74,8 @@ def _description(net, who: str) -> tuple[dict, dict]:
     """Arrays and text of all but the parameters."""
     for layer in _layers(net.layer):
         _check_kind(who, "a layer", layer, LAYERS, WEIGHTS_ALONE)
-    text = {"format": FORMAT, "layer": net.layer.config(), "dtype": net.dtype, "precision": net.precision}
-    _check_rebuilds(who, net.layer, from_config, text["layer"])
+    layer = _config(who, net.layer, WEIGHTS_ALONE, from_config)
+    text = {"format": FORMAT, "layer": layer, "dtype": net.dtype, "precision": net.precision}
     arrays = {}
     if net.input_affine():
         scale, shift = net.input_affine().values()
@@ -89,31 +90,28 @@ def _content(net, who: str) -> tuple[dict, dict]:
     arrays |= {f"parameters/{n}": p.value for n, p in net.store.named.items()}
     frozen = [n for n, p in net.store.named.items() if p.frozen]
     text |= {"seed": net.seed, "preprocessing": net.preprocessing, "frozen": frozen}
-    training = net.training
-    if training is not None and _is_written(training.optimizer, who):
-        text["training"] = {
-            "loss": training.loss.config(), "optimizer": training.optimizer.config(), "updates": training.updates,
-            "draws": training.draws,
-        }  # fmt: skip
-        _check_kind(who, "a loss", training.loss, LOSSES, NO_TRAINING)
-        _check_kind(who, "an optimizer", training.optimizer, OPTIMIZERS, NO_TRAINING)
-        _check_rebuilds(who, training.loss, _rebuilt, LOSSES, text["training"]["loss"])
-        _check_rebuilds(who, training.optimizer, optimizer_from_config, text["training"]["optimizer"])
-        arrays |= {f"training/{n}": a for n, a in training.arrays.items()}
+    if net.training is not None:
+        try:
+            more, text["training"] = _goes_on(net.training, who)
+            arrays |= more
+        except DataError as error:  # the weights are what nobody may lose
+            warnings.warn(str(error), stacklevel=4)
     return arrays, text
 
 
-def _is_written(optimizer, who: str) -> bool:
-    """Whether a file can hold the optimizer: not with a schedule that is a function, of which it warns."""
-    lr = optimizer.lr
-    if isinstance(lr, schedules.Schedule):
+def _goes_on(training, who: str) -> tuple[dict, dict]:
+    """Arrays and text of the training."""
+    loss, optimizer, lr = training.loss, training.optimizer, training.optimizer.lr
+    _check_kind(who, "a loss", loss, LOSSES, NO_TRAINING)
+    _check_kind(who, "an optimizer", optimizer, OPTIMIZERS, NO_TRAINING)
+    if callable(lr):
         _check_kind(who, "a schedule", lr, schedules.KINDS, NO_TRAINING)
-    elif callable(lr):
-        what = "a schedule of dlcore.schedules, as functions are not written"
-        left = "loss, optimizer and its state are left out"
-        warnings.warn(expected(who, what, shorten(repr(lr)), hint=left), stacklevel=5)
-        return False
-    return True
+    text = {
+        "loss": _config(who, loss, NO_TRAINING, partial(_rebuilt, LOSSES)),
+        "optimizer": _config(who, optimizer, NO_TRAINING, optimizer_from_config),
+        "updates": training.updates, "draws": training.draws,
+    }  # fmt: skip
+    return {f"training/{n}": a for n, a in training.arrays.items()}, text
 
 
 def _layers(layer):
@@ -129,11 +127,12 @@ def _check_kind(who: str, what: str, thing, kinds: dict, hint: str) -> None:
         raise DataError(expected(who, f"{what} that load can rebuild, of dlcore's own", got, hint=hint))
 
 
-def _check_rebuilds(who: str, thing, rebuild, *config) -> None:
+def _config(who: str, thing, hint: str, rebuild) -> dict:
+    """The configuration of what load rebuilds: in plain numbers, of whatever types those of the thing are."""
     try:
-        rebuild(*config)
+        return rebuild(thing.config()).config()
     except (TypeError, ValueError) as error:
-        raise DataError(expected(who, "what load can rebuild", f"{shorten(repr(thing))}: {error}")) from None
+        raise DataError(expected(who, "what load can rebuild", f"{shorten(repr(thing))}: {error}", hint=hint)) from None
 
 
 # ------------------------------------------------------------------------------------------------------ reading

@@ -51,8 +51,9 @@ class Moving:
     def save(self, path) -> None:
         """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically.
 
-        No code is written. An initialisation or a schedule that is a function is left out, a schedule together with loss,
-        optimizer and its state: training goes on from such a file with a new optimizer, and a UserWarning says so.
+        No code is written: an initialisation that is a function is left out. So are loss, optimizer and its state, with a
+        UserWarning, where `load` could not rebuild them, as with one of one's own class or a schedule that is a function:
+        training goes on from such a file with a new optimizer.
         Copies and pickles of a net hold what its file would, the device, and the number of threads.
 
         Parameters
@@ -63,8 +64,8 @@ class Moving:
         Raises
         ------
         DataError
-            A layer, loss, optimizer or schedule of one's own class, which `load` could not rebuild; more than 64 layers
-            inside one another; a preprocessing that JSON cannot hold. Nothing is written then.
+            A layer of one's own class, which `load` could not rebuild; more than 64 layers inside one another; a
+            preprocessing that JSON cannot hold. Nothing is written then.
         OSError
             The file cannot be written; an old one is then as it was.
 

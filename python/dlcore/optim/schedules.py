@@ -21,7 +21,7 @@ def __dir__() -> list[str]:
 class Schedule:
     """Base class: subclasses write ``rate(t)``, the rate at time t.
 
-    A subclass of one's own trains as any, but a net with it is not saved: no code is in a file.
+    A subclass of one's own trains as any, but is left out of files, with loss, optimizer and its state: no code is in them.
 
     Parameters
     ----------
