@@ -48,6 +48,8 @@ def assert_refused(result, status, *parts):
     got, out, err = result
     assert (got, out) == (status, ""), result
     assert err.startswith("dlcore") and err.endswith("\n") and err.count("\n") == 1, err
+    command, who = err.split(": ")[:2]
+    assert command.split()[-1] != who
     for part in parts:
         assert part in err
 
@@ -203,6 +205,7 @@ def test_bad_files_are_one_line_and_status_1(cli, tmp_path, trained):
     _, rows = people(30)
     one = write_csv(tmp_path / "one.csv", ["age", "income"], [[r[0], "low"] for r in rows])
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 50)[:-12])
+    ordinal = write_csv(tmp_path / "ordinal.csv", ["age", "rank"], [[r[0], i] for i, r in enumerate(rows)])
     np.savez(tmp_path / "nan.npz", x=np.full((20, 2), np.nan), y=np.arange(20) % 2)
     net = trained / "people" / "net.npz"
     (tmp_path / "cut.npz").write_bytes(net.read_bytes()[:-100])
@@ -211,7 +214,8 @@ def test_bad_files_are_one_line_and_status_1(cli, tmp_path, trained):
     for arguments, message in [
         (["train", tmp_path / "absent.csv"], "absent.csv': No such file"),
         (["train", tmp_path / "cut.csv.gz"], "expected whole gzip data"),
-        (["train", tmp_path / "nan.npz"], "expected finite values"),
+        (["train", tmp_path / "nan.npz"], "clean the data; in Python allow_nonfinite=True lets them pass"),
+        (["train", ordinal], "choose task='regression' (--task regression)"),
         (["train", one], "expected at least 2 classes, got only 'low'"),
         (["train", trained / "people.csv", "--target", "incom"], "did you mean 'income'?"),
         (["train", "mnist", "--data-dir", tmp_path], "expected train-images-idx3-ubyte.gz in the folder"),

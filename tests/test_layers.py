@@ -182,7 +182,7 @@ def test_layer_errors_name_the_path_and_both_widths():
         (lambda: dl.Dropout(float("nan")), "finite"),
         (lambda: dl.LeakyReLU("a"), "finite number"),
         (lambda: dl.GELU("exact"), "'none' or 'tanh'"),
-        (lambda: dl.Sequential(dl.ReLU(), 3), "expected layers, got int at position 1"),
+        (lambda: dl.Sequential(dl.ReLU(), 3), "expected layers, got 3 at position 1"),
         (lambda: dl.Net([dl.ReLU()]), "fixes the input width"),
         (lambda: dl.Net([dl.Linear(2, 2)] * 2), "every layer once"),
     ],
@@ -190,6 +190,65 @@ def test_layer_errors_name_the_path_and_both_widths():
 def test_layers_refuse_bad_arguments(make, text):
     with pytest.raises((ValueError, TypeError), match=text):
         make()
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (np.ones(3), r"float64 array of shape \(3,\)"),
+        (np.ones((3, 4)), r"float64 array of shape \(3, 4\)"),
+        (None, "None"),
+        (np.full((4, 3), "a"), "<U1 array"),
+    ],
+)
+def test_initialisations_of_another_shape_are_refused(value, got):
+    first, second = dl.Linear(4, 4), dl.Linear(4, 3, init=lambda shape, rng: value)
+    with pytest.raises(ValueError, match=rf"^1.weight: init: expected numbers of shape \(4, 3\), got {got}"):
+        dl.Net([first, second])
+    with pytest.raises(ValueError, match=rf"init: expected numbers of shape \(4, 3\), got {got}"):
+        dl.Linear(4, 3, init=lambda shape, rng: value)(np.ones((2, 4)))
+    dl.Net([first])  # which the net that was refused has left free
+
+
+X, Y = np.ones((5, 3)), np.arange(5) % 3
+CROSS_ENTROPY, SQUARED_ERROR = dl.SoftmaxCrossEntropy(), dl.MeanSquaredError()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: dl.vjp(5, X), "vjp: expected a layer or a loss, got 5"),
+        (lambda: dl.vjp(dl.Tanh, X), r"vjp: .*, got the class Tanh; call it: Tanh\(\)"),
+        (lambda: dl.vjp(dl.MeanSquaredError, X, X), r"vjp: .*, got the class MeanSquaredError; call it"),
+        (lambda: dl.vjp(dl.Tanh(), X, X), "vjp: expected one input for a layer, got 2 inputs"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X), "vjp: expected prediction, target and optional weights for a loss, got 1"),
+        (lambda: dl.vjp(dl.Tanh(), [[1.0], [2.0, 3.0]]), "vjp: input 0: expected an array of numbers"),
+        (lambda: dl.vjp(dl.Dropout(), X, training=True, seed="a"), "vjp: expected seed to be an integer in .*, got 'a'"),
+        (lambda: dl.vjp(dl.Dropout(), X, training=True, seed=2**64), "vjp: expected seed to be an integer in .*, got 184"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y[:3]), r"vjp: y: expected 5 rows as x has, got shape \(3,\)"),
+        (lambda: dl.vjp(SQUARED_ERROR, X, np.ones(3)), r"vjp: y: expected 5 rows as x has, got shape \(3,\)"),
+        (lambda: dl.vjp(SQUARED_ERROR, X, np.ones(15)), r"vjp: y: expected 5 rows as x has, got shape \(15,\)"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, 1), r"vjp: y: expected 5 rows as x has, got shape \(\)"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y + 2**32), r"vjp: y: expected labels in \[0, 3\)"),
+        (lambda: dl.vjp(SQUARED_ERROR, X[None], X[None]), "vjp: prediction: expected one or two dimensions"),
+        (lambda: dl.vjp(SQUARED_ERROR, X.astype("f4"), X * 1e39), "vjp: y: expected finite numbers, got 15 beyond float32"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y, -np.ones(5)), "vjp: sample_weight: expected weights >= 0, not all 0, got"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y, np.zeros(5)), "vjp: sample_weight: expected weights >= 0, not all 0, got"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y, np.ones(3)), r"vjp: sample_weight: expected shape \(5,\)"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y)[1]("a"), "pull: dy: expected numbers"),
+        (lambda: dl.vjp(CROSS_ENTROPY, X, Y)[1](np.ones(7)), r"pull: dy: expected one number for a loss, got shape \(7,\)"),
+        (lambda: dl.vjp(dl.Tanh(), X)[1]("a"), "pull: dy: expected numbers"),
+    ],
+)
+def test_vjp_refuses(call, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        call()
+
+
+def test_vjp_takes_one_row_without_its_axis():
+    for loss, y in ((CROSS_ENTROPY, 1), (CROSS_ENTROPY, [1]), (CROSS_ENTROPY, [0, 1, 0]), (SQUARED_ERROR, [3, 2, 1])):
+        rows = np.reshape(y, (1, -1))
+        assert dl.vjp(loss, [1.0, 2.0, 0.0], y)[0] == dl.vjp(loss, [[1.0, 2.0, 0.0]], rows)[0]
 
 
 def test_a_layer_belongs_to_one_net():

@@ -100,6 +100,10 @@ def test_accumulated_batches_equal_one_large_batch():
     assert_close(nets[1], nets[0], depth=4096)
 
 
+def test_an_epoch_of_fewer_batches_than_accumulated_ends_with_an_update():
+    assert len({fitted(accumulate=k).store.array.tobytes() for k in (7, 10, 2**40)}) == 1  # of 7 batches
+
+
 def test_row_weights_equal_repeated_rows():
     x, y = data(12)
     w = np.arange(12) % 3 + 1
@@ -250,6 +254,16 @@ def test_history_has_the_rate_of_an_epochs_last_update():
     assert history["lr"] == [schedule(t) for t in (3 / 4, 7 / 4, 11 / 4)]
 
 
+def test_history_is_a_table():
+    history = mlp().fit(*data(), epochs=3, validation=0.2, verbose=0)
+    assert len(history) == 3 and history["epoch"] == [1, 2, 3]
+    header, *rows = history.csv().splitlines()
+    assert header.startswith("epoch,loss,accuracy,validation_loss") and len(rows) == 3
+    with pytest.raises(KeyError, match="expected one of"):
+        history["lost"]
+    assert repr(history) == f"History(3 epochs, best={history.best}, reason='3 epochs')"
+
+
 def test_a_second_fit_goes_on_with_the_optimizers_state():
     x, y = data(64)
     whole, parts = mlp(), mlp()
@@ -317,6 +331,11 @@ def test_optimizer_step_updates_a_users_arrays_in_place():
     ("params", "grads", "text"),
     [
         ([np.zeros(3)], [], "as many gradients"),
+        ([[1.0]], [[1.0]], "SGD.step: parameter 0: expected a float32 or float64 array, got a list of 1"),
+        (None, None, "SGD.step: params: expected a list of arrays, got None"),
+        (np.zeros(3), np.zeros(3), "SGD.step: params: expected a list of arrays, got float64 array"),
+        ([np.zeros(3)], np.zeros(3), "SGD.step: grads: expected a list of arrays, got float64 array"),
+        ([np.zeros(3)], [np.array(["a"] * 3)], "SGD.step: gradient 0: expected numbers"),
         ([np.zeros(3)], [np.zeros(4)], r"gradient of shape \(3,\), got \(4,\)"),
         ([np.zeros(3, int)], [np.zeros(3)], "float32 or float64 array"),
         ([np.zeros((4, 4)).T[::2]], [np.zeros((2, 4))], "C-contiguous"),

@@ -8,7 +8,7 @@ import numbers
 import operator
 from collections.abc import Iterable
 
-from .errors import suggest
+from .errors import describe, expected, suggest
 
 
 def positive_int(who: str, value, minimum: int = 1) -> int:
@@ -18,10 +18,18 @@ def positive_int(who: str, value, minimum: int = 1) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{who}: expected an integer >= {minimum}, got {value!r}") from None
+        raise TypeError(f"{who}: expected an integer >= {minimum}, got {describe(value)}") from None
     if number < minimum or number >= 2**62:
-        raise ValueError(f"{who}: expected an integer >= {minimum}, got {number}")
+        below = "" if number < minimum else " below 2**62"
+        raise ValueError(f"{who}: expected an integer >= {minimum}{below}, got {describe(number)}")
     return number
+
+
+def seed_of(who: str, value) -> int:
+    """An integer that keys random numbers."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**63:
+        raise ValueError(f"{who}: expected seed to be an integer in [0, 2**63), got {describe(value)}")
+    return int(value)
 
 
 def finite_float(who: str, value, minimum: float | None = None, maximum: float | None = None, exclusive: bool = False) -> float:
@@ -33,17 +41,28 @@ def finite_float(who: str, value, minimum: float | None = None, maximum: float |
         bounds.append(f"<= {maximum:g}")
     wanted = " ".join(["a finite number", *[" and ".join(bounds)]]).strip()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{who}: expected {wanted}, got {value!r}")
-    number = float(value)
+        raise TypeError(f"{who}: expected {wanted}, got {describe(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     low = minimum is not None and (number < minimum or (exclusive and number == minimum))
     if not math.isfinite(number) or low or (maximum is not None and number > maximum):
-        raise ValueError(f"{who}: expected {wanted}, got {value!r}")
+        raise ValueError(f"{who}: expected {wanted}, got {describe(value)}")
     return number
 
 
 def one_of(who: str, value, choices: Iterable[str]) -> str:
     """One of several names; the error suggests the nearest."""
     names = list(choices)
-    if value in names:
+    if isinstance(value, str) and value in names:
         return value
-    raise ValueError(f"{who}: expected one of {', '.join(map(repr, names))}, got {value!r}{suggest(value, names)}")
+    raise ValueError(expected(who, f"one of {', '.join(map(repr, names))}", describe(value)) + suggest(value, names))
+
+
+def instance_of(who: str, value, base: type, what: str):
+    """An object of a class; the error tells a class to be called."""
+    if isinstance(value, base):
+        return value
+    hint = f"call it: {value.__name__}()" if isinstance(value, type) else ""
+    raise TypeError(expected(who, what, describe(value), hint))

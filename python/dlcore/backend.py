@@ -106,6 +106,11 @@ def num_threads(threads: int | None = None) -> int:
     threads : int, optional
         At least 1.
 
+    Raises
+    ------
+    ValueError, TypeError
+        No integer >= 1.
+
     Examples
     --------
     >>> import dlcore as dl
@@ -167,14 +172,15 @@ def releasing(method):
 def on_device(backend, name: str, make, size: int):
     """``make(size)``; a MemoryError begins with the device and the name of what there is no memory for."""
     try:
-        return make(size)
+        return make(min(size, 2**62))  # more than there is anywhere
     except MemoryError as error:
         raise MemoryError(f"{backend.name}: {name}: {error}") from None
 
 
 def allocate_on(backend, name: str, size: int):
     """Bytes where a backend's programs work on them: an array of the host, or an arena of the device."""
-    return allocate(size, "uint8") if backend.name == "cpu" else on_device(backend, name, backend.allocate, size)
+    make = (lambda size: allocate(size, "uint8")) if backend.name == "cpu" else backend.allocate
+    return on_device(backend, name, make, size)
 
 
 PIECE_BYTES = 64 << 20  # of a data set that are copied at once
@@ -196,7 +202,8 @@ class Memory:
     brought up to date when it is asked for, so that nothing is copied between the steps of a loop."""
 
     def __init__(self, backend, name: str, count: int, dtype: str):
-        self.name, self._array, self._arena = name, allocate(count, dtype), None
+        array = allocate_on(get(), name, count * np.dtype(dtype).itemsize).view(dtype)
+        self.name, self._array, self._arena = name, array, None
         self.move(self.room_on(backend))
 
     def room_on(self, backend):

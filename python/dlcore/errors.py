@@ -55,21 +55,23 @@ def suggest(name: object, choices: Iterable[object]) -> str:
 
 
 def describe(value: Any, limit: int = 60) -> str:
-    """A short text of what was given: dtype and shape of an array, a plain value, else the type.
+    """A short text of what was given: dtype and shape of an array, a plain value or class, else the type.
 
     Examples
     --------
     >>> describe(np.zeros((128, 784), np.float32))
     'float32 array of shape (128, 784)'
-    >>> describe([1, 2, 3]), describe("relu"), describe(None), describe(0.5)
-    ('a list of 3', "'relu'", 'None', '0.5')
+    >>> describe([1, 2, 3]), describe("relu"), describe(None), describe(float)
+    ('a list of 3', "'relu'", 'None', 'the class float')
     """
     if isinstance(value, np.ndarray):
         return f"{value.dtype} array of shape {value.shape}"
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic, np.dtype)):
         return shorten(_representation(value), limit)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, (list, tuple, dict, set)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"an object of type {type(value).__name__}"

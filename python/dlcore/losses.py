@@ -12,6 +12,7 @@ import numpy as np
 from . import ops
 from .arguments import finite_float
 from .changes import Noted
+from .errors import expected, shorten
 from .graph import Value
 
 
@@ -47,6 +48,11 @@ class SoftmaxCrossEntropy(Loss):
         (PyTorch's definition).
     label_smoothing : float
         In [0, 1]: t becomes (1 - s) t + s / classes (default 0).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Class weights that are no finite numbers >= 0, or all 0; a label_smoothing outside [0, 1].
 
     Examples
     --------
@@ -106,6 +112,11 @@ class BinaryCrossEntropy(Loss):
     class_weight : pair of float, optional
         Weights of the targets 0 and 1.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Class weights that are no two finite numbers >= 0, or both 0.
+
     Examples
     --------
     >>> import numpy as np, dlcore as dl
@@ -133,9 +144,14 @@ class BinaryCrossEntropy(Loss):
 def _class_weight(who: str, weights) -> tuple[float, ...] | None:
     if weights is None:
         return None
-    array = np.asarray(weights, dtype=np.float64)
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all() or (array < 0).any() or not array.sum() > 0:
-        raise ValueError(f"{who}: expected class_weight to be finite numbers >= 0, not all 0, got {weights!r:.80}")
+        hint = "balanced ones are len(y) / (classes * numpy.bincount(y))"
+        got = shorten(repr(weights), 80)
+        raise ValueError(expected(who, "class_weight to be one finite number >= 0 a class, not all 0", got, hint))
     return tuple(array.tolist())
 
 

@@ -4,32 +4,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import numpy as np
 
 from . import backend as backends
-from . import changes
-from .arguments import finite_float, one_of, positive_int
+from . import changes, inputs
+from .arguments import finite_float, instance_of, one_of, positive_int, seed_of
+from .inputs import Rows
 from .layers.base import Layer
 from .layers.normalization import statistics_layers
 from .layers.structure import Sequential
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
-from .optim import Adam
+from .moving import Moving
+from .optim import Adam, Optimizer
 from .plan import Batch, Source
 from .predictor import Plans, Predicting, Predictor
-from .store import Store
-from .train import inputs
+from .store import Arrays, Store
 from .train.callbacks import MONITORS, EarlyStopping, Progress, as_callbacks, check_monitor
 from .train.evaluation import Evaluation, r2
 from .train.history import History
-from .train.inputs import Rows
 from .train.loop import Loop
 from .train.statistics import exact_statistics
 from .train.step import Step, Training
 
 
-class Net(Predicting):
+class Net(Predicting, Moving):
     """A trainable net.
 
     Parameters
@@ -82,10 +83,9 @@ class Net(Predicting):
         self, layer, *, seed: int = 0, dtype: str = "float32", precision: str = "float32", device: str = "auto",
         gemm: str = "auto", threads: int | None = None,
     ):  # fmt: skip
+        instance_of("Net", layer, (Layer, Iterable), "a layer or a sequence of layers")
         self.layer = layer if isinstance(layer, Layer) else Sequential(*layer)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-            raise ValueError(f"Net: expected seed to be an integer in [0, 2**63), got {seed!r}")
-        self.seed, self.device = int(seed), backends.select_device(device)
+        self.seed, self.device = seed_of("Net", seed), backends.select_device(device)
         self.dtype = one_of("Net: dtype", dtype, ("float32", "float64"))
         self.precision = one_of("Net: precision", precision, backends.PRECISIONS)
         if dtype == "float64" and precision != "float32":
@@ -119,64 +119,61 @@ class Net(Predicting):
     # ------------------------------------------------------------------------------------- what a net holds
     @property
     def parameters(self) -> dict[str, np.ndarray]:
-        """Arrays by path; writing into them changes the net. After a run on a GPU, ask again."""
-        return {n: p.value for n, p in self.store.named.items() if not p.state}
+        """Arrays by path; writing into them, or assigning to a path, changes the net. After a run on a GPU, ask again."""
+        return Arrays({n: p for n, p in self.store.named.items() if not p.state})
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """Running statistics by path."""
-        return {n: p.value for n, p in self.store.named.items() if p.state}
+        return Arrays({n: p for n, p in self.store.named.items() if p.state})
 
     def parameter_count(self) -> int:
-        """Number of trained numbers."""
+        """Number of trained numbers.
+
+        Examples
+        --------
+        >>> import dlcore as dl
+        >>> dl.Net([dl.Linear(3, 2)]).parameter_count()
+        8
+        """
         return sum(p.size for p in self.store.named.values() if not p.state)
 
     def normalize_inputs(self, scale, shift) -> None:
-        """Let every pass read x * scale + shift instead of x, one number a column; saved with the net."""
-        vectors = [np.asarray(v, np.float64).ravel() for v in (scale, shift)]
-        for v in vectors:
-            if v.shape != (self.in_features,) or not np.isfinite(v).all():
-                raise ValueError(f"normalize_inputs: expected {self.in_features} finite numbers, got shape {v.shape}")
-        self.input = tuple(tuple(v.tolist()) for v in vectors)
+        """Let every pass read x * scale + shift instead of x, one number a column; saved with the net.
+
+        Parameters
+        ----------
+        scale, shift : array_like (in_features,)
+            Of the columns; (x - mean) / std has scale 1 / std and shift -mean / std.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Another number of columns; numbers that are not finite in the net's dtype.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net = dl.Net([dl.Identity(), dl.Linear(2, 1)])
+        >>> x = np.array([[10.0, 20.0], [30.0, 40.0]], np.float32)
+        >>> net.normalize_inputs(1 / x.std(axis=0), -x.mean(axis=0) / x.std(axis=0))
+        >>> net.predict(x).shape
+        (2, 1)
+        """
+        vectors = []
+        for name, given in (("scale", scale), ("shift", shift)):
+            who = f"normalize_inputs: {name}"
+            v = np.ravel(inputs.viewed(who, given)).astype(np.float64)
+            if len(v) != self.in_features:
+                raise ValueError(f"{who}: expected {self.in_features} finite numbers, got {len(v)}")
+            inputs.require_finite(who, v, backend=self.backend)
+            vectors.append(tuple(v.tolist()))
+        self.input = tuple(vectors)
         changes.note()
 
     def arenas(self) -> dict:
         """The arenas that every program of this net shares."""
         return {"parameters": self.store.memory.base, "tables": self.tables}
-
-    @backends.releasing
-    def to(self, device: str) -> Net:
-        """Move to another device, with parameters and optimizer state; returns the net.
-
-        Parameters
-        ----------
-        device : {"auto", "cpu", "cuda", "cuda:1", ...}
-            cuda is the first GPU, as cuda:0.
-
-        Raises
-        ------
-        RuntimeError, MemoryError
-            A device that is not available, or has no memory for it; the net stays where it is.
-        ValueError
-            A device without the kernels that the net was made with.
-
-        Examples
-        --------
-        >>> import dlcore as dl
-        >>> dl.Net([dl.Linear(3, 2)]).to("cpu").device
-        'cpu'
-        """
-        device = backends.select_device(device)
-        backend = backends.get(self.dtype, device)
-        backends.check_gemm("to", backend, self.gemm)
-        backends.check_precision("to", backend, self.precision, self.gemm)
-        memories = (self.store.memory, *(self.training.memories() if self.training else ()))
-        places = [memory.room_on(backend) for memory in memories]
-        for memory, place in zip(memories, places):
-            memory.move(place)
-        self.device, self.backend, self.plans, self._local = device, backend, Plans(self.layer), threading.local()
-        changes.note()
-        return self
 
     # ------------------------------------------------------------------------------------------- training
     def compile(self, loss, optimizer, batch_size: int, *, updates_per_epoch: int = 1, fuse=True, record=True) -> Step:
@@ -192,7 +189,14 @@ class Net(Predicting):
         updates_per_epoch : int
             What an epoch is to a schedule in epochs (default 1).
         fuse, record : bool
-            False for the naive reference: one kernel a node, one call a kernel.
+            False for the naive reference: one kernel a node, one call a kernel (default True).
+
+        Raises
+        ------
+        ValueError, TypeError
+            No loss, or a number that is no integer >= 1.
+        MemoryError
+            The device has no room for the optimizer's state.
 
         Examples
         --------
@@ -204,6 +208,7 @@ class Net(Predicting):
         True
         """
         self._check_loss(loss)
+        self._check_optimizer(optimizer)
         training = self._training_of(loss, optimizer)
         step = Step(training, loss, batch_size, updates_per_epoch, fuse, record)
         self.training, training.loss = training, loss
@@ -230,6 +235,7 @@ class Net(Predicting):
         optimizer : Optimizer, optional
             Default: that of the last fit or compile with its state, at first `Adam()`; another one starts anew.
         epochs : int
+            Default 10.
         batch_size : int, optional
             Default min(128, rows).
         validation : float or (x, y) or (x, y, weight), optional
@@ -237,16 +243,18 @@ class Net(Predicting):
         sample_weight : array_like (rows,), optional
         callbacks : sequence
             `Callback` objects or functions ``f(net, row)``; one that returns True stops.
+        shuffle : bool
+            Draw the order of the rows anew in each epoch, by the net's seed (default True).
         accumulate : int
             Batches whose gradients are summed before each update (default 1).
         monitor : str
             What decides the best epoch: validation_loss (default), validation_accuracy, loss or accuracy.
         restore_best : bool
-            Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part.
+            Restore the weights of the best epoch at the end, Ctrl-C included, when there is a validation part (default True).
         time_limit : float, optional
             Seconds after which no further epoch starts.
         verbose : int
-            0 is silent.
+            0 is silent (default 1).
         allow_nonfinite : bool
             Let NaN and infinities through (default False: refused).
 
@@ -261,6 +269,14 @@ class Net(Predicting):
         MemoryError
             A device has too little memory for parameters, optimizer and a batch; nothing has changed then. Data that take
             more than half of what is free are streamed.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net, x = dl.Net([dl.Linear(1, 1)]), np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        >>> history = net.fit(x, 2 * x, optimizer=dl.SGD(0.5), epochs=40, batch_size=16, verbose=0)
+        >>> bool(history["loss"][-1] < 1e-3)
+        True
         """
         epochs, accumulate = positive_int("fit: epochs", epochs), positive_int("fit: accumulate", accumulate)
         one_of("fit: monitor", monitor, MONITORS)
@@ -268,13 +284,15 @@ class Net(Predicting):
             finite_float("fit: time_limit", time_limit, minimum=0.0)
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
+        self._check_optimizer(optimizer)
         rows = self._rows("fit", loss, x, y, sample_weight, allow_nonfinite)
         rows, held = self._validation(rows, validation, loss, allow_nonfinite)
         batch_size = min(128, len(rows)) if batch_size is None else positive_int("fit: batch_size", batch_size)
         if batch_size > len(rows):
             raise ValueError(f"fit: expected batch_size of at most {len(rows)} rows, got {batch_size}")
         if batch_size == 1 and any(True for _ in statistics_layers(self.layer)):
-            raise ValueError("fit: expected batch_size >= 2 with BatchNorm, got 1; use LayerNorm")
+            what = "batch_size >= 2" if len(rows) > 1 else "at least 2 training rows"
+            raise ValueError(f"fit: expected {what} with BatchNorm, got 1; use LayerNorm")
         if monitor == "validation_loss" and held is None:
             monitor = "loss"
         callbacks = as_callbacks(callbacks)
@@ -302,8 +320,11 @@ class Net(Predicting):
         return SoftmaxCrossEntropy() if integers and self.out_features > 1 else MeanSquaredError()
 
     def _check_loss(self, loss) -> None:
-        if not isinstance(loss, Loss):
-            raise TypeError(f"Net: expected a loss such as SoftmaxCrossEntropy(), got {loss!r}")
+        instance_of("Net", loss, Loss, "a loss such as SoftmaxCrossEntropy()")
+
+    def _check_optimizer(self, optimizer) -> None:
+        if optimizer is not None:
+            instance_of("Net", optimizer, Optimizer, "an optimizer such as Adam()")
 
     def _rows(self, who, loss, x, y, weight, allow_nonfinite=False) -> Rows:
         x = inputs.features(who, x, self.in_features, allow_nonfinite, self.backend)
@@ -337,6 +358,11 @@ class Net(Predicting):
         threads : int, optional
             Default: as many as the net.
 
+        Raises
+        ------
+        MemoryError
+            The net's device has no room for it.
+
         Examples
         --------
         >>> import numpy as np, dlcore as dl
@@ -349,10 +375,30 @@ class Net(Predicting):
     def evaluate(self, x, y, *, loss: Loss | None = None, sample_weight=None, allow_nonfinite: bool = False) -> dict:
         """Loss and, for classification, accuracy; for regression r2. Evaluation mode.
 
+        Parameters
+        ----------
+        x, y, sample_weight : array_like
+            As of `fit`.
+        loss : Loss, optional
+            Default: that of the training, else as in `fit`.
+        allow_nonfinite : bool
+            Let NaN and infinities through (default False: refused).
+
         Returns
         -------
         dict
             ``loss``, ``rows``, and ``accuracy`` or ``r2``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes, labels or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> sorted(dl.Net([dl.Linear(3, 2)]).evaluate(np.ones((4, 3), np.float32), [0, 1, 0, 1]))
+        ['accuracy', 'loss', 'rows']
         """
         loss = loss or (self.training.loss if self.training else self._default_loss(y))
         self._check_loss(loss)
@@ -360,56 +406,60 @@ class Net(Predicting):
         return {**Evaluation(self, rows, loss).run(), **({"r2": r2(self, rows)} if loss.task == "regression" else {})}
 
     def exact_statistics(self, x) -> None:
-        """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer."""
+        """Replace every BatchNorm's running statistics by the exact ones over ``x``, layer by layer.
+
+        Parameters
+        ----------
+        x : array_like (rows, in_features)
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net = dl.Net([dl.BatchNorm(1), dl.Linear(1, 1)])
+        >>> net.exact_statistics([[1.0], [3.0]])
+        >>> net.state["0.running_mean"].tolist(), net.state["0.running_var"].tolist()
+        ([2.0], [2.0])
+        """
         exact_statistics(self, inputs.features("exact_statistics", x, self.in_features, backend=self.backend))
 
     def plan(self, batch_size: int = 128, *, loss: Loss | None = None, optimizer=None, fuse=True, record=True):
-        """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops."""
+        """The training plan of a batch; ``print`` it for the listing of nodes, chains, sections, offsets, bytes, flops.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows (default 128).
+        loss, optimizer : Loss and Optimizer, optional
+            Default: those of the training, else cross-entropy (squared error for one output) and `Adam()`.
+        fuse, record : bool
+            As of `compile`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A batch_size that is no integer >= 1.
+
+        Examples
+        --------
+        >>> import dlcore as dl
+        >>> plan = dl.Net([dl.Linear(3, 2)]).plan(batch_size=4)
+        >>> plan.parts
+        ('gradients', 'update')
+        """
         size = positive_int("plan: batch_size", batch_size)
         default = SoftmaxCrossEntropy() if self.out_features > 1 else MeanSquaredError()
         loss = loss or (self.training.loss if self.training else default)
+        self._check_loss(loss)
+        self._check_optimizer(optimizer)
         training = self.training if self.training and optimizer is None else Training(self, loss, optimizer or Adam())
         x = np.empty((size, self.in_features), self.dtype)
         y = np.empty(size, np.int32) if loss.target == "index" else np.empty((size, self.out_features), self.dtype)
         return training.plan(loss, Batch(size, Source.of(x), Source.of(y), **self.input_affine()), fuse, record)
-
-    def save(self, path) -> None:
-        """Write weights, optimizer state, counters, preprocessing and configuration into one .npz, atomically."""
-        from . import checkpoint  # imported late: its readers are not needed to train
-
-        checkpoint.save(self, path)
-
-    @classmethod
-    def load(cls, path, *, device: str = "auto", gemm: str = "auto") -> Net:
-        """The net that `Net.save` wrote; no code in the file is ever run.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-        device, gemm : str
-            As of `Net`. A net of precision float16 predicts anywhere, in float32 where it must, and trains where a new one
-            would.
-
-        Raises
-        ------
-        FileFormatError
-            Not a net, or one of its bytes is wrong.
-        OSError
-            The file cannot be read.
-        ValueError, RuntimeError
-            Kernels that the device has not, a device that is not available.
-
-        Examples
-        --------
-        >>> import dlcore as dl, os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "net.npz")
-        >>> dl.Net([dl.Linear(3, 2)], seed=7).save(path)
-        >>> dl.load(path)
-        Net(Sequential(Linear(3, 2)), seed=7, dtype='float32')
-        """
-        from . import checkpoint
-
-        return checkpoint.load(cls, path, device, gemm)
 
     def __repr__(self) -> str:
         precision = "" if self.precision == "float32" else f", precision={self.precision!r}"

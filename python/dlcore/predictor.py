@@ -9,13 +9,12 @@ from copy import deepcopy
 import numpy as np
 
 from . import backend as backends
-from . import changes
+from . import changes, inputs
 from .arguments import positive_int
 from .device_array import DeviceArray
 from .plan import Snapshot
 from .plan.plan import TABLE_BYTES
 from .plan.snapshot import KIND
-from .train import inputs
 from .train.evaluation import call_rows, forward, forward_again, forward_on_device, prediction_plan
 
 
@@ -76,9 +75,28 @@ class Predicting:
     def predict(self, x, *, out: np.ndarray | None = None, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
         """Outputs (rows, out_features) in evaluation mode: logits, or values (in the target's units).
 
-        ``x`` may lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
-        there then, as a `DeviceArray`. ``out`` (rows, out_features), of the net's dtype, takes the outputs of other rows and
-        is returned: calls with arrays of one shape allocate no memory then.
+        Parameters
+        ----------
+        x : array_like (rows, in_features)
+            May lie on the net's device, in an array with ``__dlpack__`` or ``__cuda_array_interface__``; the outputs stay
+            there then, as a `DeviceArray`.
+        out : ndarray (rows, out_features), optional
+            Of the net's dtype; takes the outputs of rows that lie elsewhere, and is returned: calls with arrays of one
+            shape allocate no memory then.
+        allow_nonfinite : bool
+            Let NaN and infinities through (default False: refused).
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net, x = dl.Net([dl.Linear(3, 2)]), np.ones((4, 3), np.float32)
+        >>> net.predict(x).shape
+        (4, 2)
         """
         y = forward_again(self, x, out=out)
         if y is None:
@@ -104,7 +122,25 @@ class Predicting:
         return tuple((1 / scale).tolist()), tuple((-shift / scale).tolist())
 
     def predict_proba(self, x, *, out: np.ndarray | None = None, allow_nonfinite: bool = False) -> np.ndarray | DeviceArray:
-        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them."""
+        """Class probabilities (rows, classes): the softmax of the outputs; where `predict` leaves them.
+
+        Parameters
+        ----------
+        x, out, allow_nonfinite
+            As of `predict`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Shapes, dtypes or numbers that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, dlcore as dl
+        >>> net, x = dl.Net([dl.Linear(3, 2)]), np.ones((4, 3), np.float32)
+        >>> bool(np.allclose(net.predict_proba(x).sum(axis=1), 1))
+        True
+        """
         y = forward_again(self, x, softmax=True, out=out)
         if y is None:
             x = inputs.features("predict_proba", x, self.in_features, allow_nonfinite, self.backend)
@@ -116,7 +152,8 @@ class Predictor(Predicting):
     """A net as it is now, for predictions alone: the same bits as `Net.predict`, sooner. Made by `Net.predictor`.
 
     Weights are put in the order in which products read them, and BatchNorm's statistics become scales and shifts, once; so
-    later training does not change it. Several threads may use it at once.
+    later training does not change it. Several threads may use it at once. Pickles hold the packed weights, and are for
+    processors that pack alike; for others pickle the net.
 
     Parameters
     ----------
@@ -147,6 +184,7 @@ class Predictor(Predicting):
 
     def __init__(self, net, threads: int | None = None):
         self._threads = net._threads if threads is None else positive_int("predictor: threads", threads)
+        self._made_by = type(net)
         self.store, self.backend, self.device = net.store, net.backend, net.device
         self.layer = deepcopy(net.layer, {id(p): p for p in net.store.named.values()})  # the same parameters
         self.dtype, self.precision, self.gemm = net.dtype, net.precision, net.gemm
@@ -164,6 +202,11 @@ class Predictor(Predicting):
     def arenas(self) -> dict:
         """The arenas that every program of it shares."""
         return {KIND: self._memory.base, "tables": self.tables}
+
+    def __reduce__(self):
+        from . import checkpoint
+
+        return checkpoint.reduced_predictor(self)
 
     def __repr__(self) -> str:
         return f"Predictor({self.layer!r}, dtype={self.dtype!r}, {self.nbytes} bytes)"

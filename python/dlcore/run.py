@@ -6,6 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import backend as backends
+from . import inputs as door
+from .arguments import seed_of
+from .errors import describe, expected
 from .graph import Trace, Value
 from .ops import Scale
 from .plan import finish
@@ -43,6 +46,11 @@ def vjp(layer_or_loss, *inputs, training: bool = False, seed: int = 0):
         ``dx, dparams = pull(dy)``: the gradient with respect to the first input, and a dict of gradients by parameter
         path. ``dy`` defaults to ones.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Arrays that the layer or the loss does not take.
+
     Examples
     --------
     >>> import numpy as np, dlcore as dl
@@ -51,20 +59,24 @@ def vjp(layer_or_loss, *inputs, training: bool = False, seed: int = 0):
     >>> float(dx[0, 0])
     2.0
     """
-    arrays = [_readable(f"vjp: input {i}", a) for i, a in enumerate(inputs)]
-    dtype = "float64" if arrays and arrays[0].dtype == np.float64 else "float32"
-    if hasattr(layer_or_loss, "trace"):
-        return _loss_vjp(layer_or_loss, arrays, dtype)
     layer = getattr(layer_or_loss, "layer", layer_or_loss)
-    if not hasattr(layer, "forward") or len(arrays) != 1:
-        raise TypeError(f"vjp: expected a layer with one input or a loss, got {type(layer).__name__} with {len(arrays)}")
+    loss = hasattr(layer, "trace")
+    if isinstance(layer, type) or not (loss or hasattr(layer, "forward")):
+        hint = f"call it: {layer.__name__}()" if isinstance(layer, type) else ""
+        raise TypeError(expected("vjp", "a layer or a loss", describe(layer), hint))
+    if len(inputs) not in ((2, 3) if loss else (1,)):
+        what = "prediction, target and optional weights for a loss" if loss else "one input for a layer"
+        raise TypeError(expected("vjp", what, f"{len(inputs)} inputs"))
+    seed_of("vjp", seed)
+    arrays = [_readable(f"vjp: input {i}", a) for i, a in enumerate(inputs)]
+    dtype = "float64" if arrays[0].dtype == np.float64 else "float32"
+    if loss:
+        return _loss_vjp(layer, arrays, dtype)
     return _layer_vjp(layer, np.ascontiguousarray(arrays[0], dtype=dtype), dtype, training, seed)
 
 
 def _readable(who: str, array) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{who}: expected numbers, got dtype {array.dtype}")
+    array = door.viewed(who, array)
     if array.size == 0:
         raise ValueError(f"{who}: expected at least one element, got shape {array.shape}")
     return array
@@ -103,7 +115,7 @@ def _layer_vjp(layer, x, dtype, training, seed):
             p.value = store.view(store.array, p)
 
     def pull(dy=None):
-        dy = np.ones(y.shape, dtype) if dy is None else np.ascontiguousarray(dy, dtype=dtype)
+        dy = np.ones(y.shape, dtype) if dy is None else np.ascontiguousarray(_readable("pull: dy", dy), dtype=dtype)
         if dy.shape != y.shape:
             raise ValueError(f"pull: expected dy of shape {y.shape}, got {dy.shape}")
         plan.run({**arenas, "dy": dy}, [(("backward",), 1)])
@@ -122,24 +134,24 @@ def _delivered(trace: Trace, value: Value, name: str, targets: dict) -> Value:
 
 
 def _loss_vjp(loss, arrays, dtype):
-    if len(arrays) not in (2, 3):
-        raise TypeError(f"vjp: expected prediction, target and optional weights for a loss, got {len(arrays)} inputs")
-    prediction = np.ascontiguousarray(np.atleast_2d(arrays[0]), dtype=dtype)
-    target = arrays[1].reshape(len(prediction), -1) if arrays[1].ndim == 1 else arrays[1]
-    index = loss.target == "index" and target.shape[1] == 1 and target.dtype.kind in "iub"
-    target = np.ascontiguousarray(target, dtype=np.int32 if index else dtype)
-    if index and (target.min() < 0 or target.max() >= prediction.shape[1]):
-        raise ValueError(f"vjp: expected classes in [0, {prediction.shape[1]}), got {target.min()} to {target.max()}")
+    prediction, target, *weight = arrays
+    if prediction.ndim > 2:
+        raise ValueError(expected("vjp: prediction", "one or two dimensions", f"shape {prediction.shape}"))
+    prediction = np.ascontiguousarray(np.atleast_2d(prediction), dtype=dtype)
+    rows, columns = prediction.shape
+    if arrays[0].ndim < 2:  # one row
+        target = target.reshape(1, -1)
+    target = door.targets("vjp", loss, target, rows, columns, backend=backends.get(dtype))
+    index = loss.target == "index" and target.ndim == 1
+    target = np.ascontiguousarray(target.reshape(rows, -1), dtype=np.int32 if index else dtype)
     trace = Trace(training=True)
     x = trace.value("x", prediction.shape, kind="x")
     t = trace.value("y", target.shape, kind="y", dtype="i32" if index else "real")
-    if not index and t.shape != x.shape:
-        raise ValueError(f"vjp: expected targets of shape {x.shape}, got {t.shape}")
     given = {"x": prediction, "y": target}
     w = None
-    if len(arrays) == 3:
-        given["weight"] = np.ascontiguousarray(arrays[2].reshape(len(prediction), 1), dtype=dtype)
-        w = trace.value("weight", (len(prediction), 1), kind="weight")
+    if weight:
+        given["weight"] = np.ascontiguousarray(door.weights("vjp", weight[0], rows, backends.get(dtype)), dtype=dtype)
+        w = trace.value("weight", (rows, 1), kind="weight")
     loss.trace(x, t, w, gradient=True)
     targets = {}
     dx = _delivered(trace, trace.seeds[0][1], "dx", targets)
@@ -151,9 +163,12 @@ def _loss_vjp(loss, arrays, dtype):
         "scratch": backends.allocate(plan.scratch_bytes, "uint8"),
     }
     plan.run(given)
-    total, weight = tables[8], tables[9]
+    total, weight_sum = tables[8], tables[9]
 
     def pull(dy=1.0):
-        return given["dx"] * np.asarray(dy / weight, dtype), {}
+        dy = _readable("pull: dy", dy)
+        if dy.size > 1:
+            raise ValueError(expected("pull: dy", "one number for a loss", f"shape {dy.shape}"))
+        return given["dx"] * np.asarray(dy.item() / weight_sum, dtype), {}
 
-    return float(total / weight), pull
+    return float(total / weight_sum), pull

@@ -8,12 +8,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import backend as backends
+from .arguments import one_of
+from .inputs import viewed
 from .plan import Segment
 
 if TYPE_CHECKING:
     from .layers.base import Layer, Parameter
 
 ALIGNMENT = 64  # bytes
+
+
+class Arrays(dict):
+    """Arrays of parameters by path; assigning to a path writes into the array that is there."""
+
+    def __init__(self, parameters: dict[str, Parameter]):
+        super().__init__({path: p.value for path, p in parameters.items()})
+        self._parameters = parameters
+
+    def __setitem__(self, path: str, array) -> None:
+        self._parameters[one_of("parameters", path, self)].value = viewed(f"parameters[{path!r}]", array)
+
+    def update(self, *arrays, **more) -> None:
+        for path, array in dict(*arrays, **more).items():
+            self[path] = array
+
+    def __reduce__(self):
+        return dict, (dict(self),)  # a copy is apart from the net
 
 
 class Store:
@@ -64,9 +84,8 @@ class Store:
         """Initialise every parameter from its own stream of (seed, position) and let it live here."""
         array = self.array
         for i, (path, p) in enumerate(self.named.items()):
-            rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), i]))
-            value = p._value if p._value is not None else p.init(p.shape, rng)
-            view = self.view(array, p)
-            view[...] = value
             p.name = path
-            p.adopt(view, self)
+            rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), i]))
+            self.view(array, p)[...] = p._value if p._value is not None else p.drawn(rng)
+        for p in self.named.values():  # only now: a refused draw leaves the layers free
+            p.adopt(self.view(array, p), self)

@@ -83,7 +83,7 @@ def _check_machine(options: dict[str, Any]) -> None:
         gemm = backend.check_gemm("train", backend.get(device=device), options.get("gemm", "auto"))
         backend.check_precision("train", backend.get(device=device), options.get("precision", "float32"), gemm)
     except (RuntimeError, ValueError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error).removeprefix("train: ")) from None
 
 
 def _read(options: dict[str, Any]) -> Run:

@@ -34,7 +34,7 @@ def check_finite(who: str, name: str, array: np.ndarray, columns: list[str] | No
     Traceback (most recent call last):
     ...
     dlcore.errors.DataError: fit: expected finite values (in float32) in x, got nan in row 2, column 'height' \
-(1 in all); allow_nonfinite=True lets them pass
+(1 in all); clean the data; in Python allow_nonfinite=True lets them pass
     """
     if array.dtype.kind != "f":
         return
@@ -56,7 +56,7 @@ def check_finite(who: str, name: str, array: np.ndarray, columns: list[str] | No
                 who,
                 f"finite values (in float32) in {name}",
                 f"{array[tuple(first)]} in {place} ({count} in all)",
-                hint="allow_nonfinite=True lets them pass",
+                hint="clean the data; in Python allow_nonfinite=True lets them pass",
             )
         )
 

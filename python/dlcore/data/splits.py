@@ -50,7 +50,8 @@ def _of_each_class(y, order, wanted):
     _, classes, counts = np.unique(y[order], return_inverse=True, return_counts=True)
     quotas = _quotas(counts, wanted)
     if quotas.sum() == 0:
-        raise DataError(expected("split", "a class with at least 2 rows", f"{len(counts)} classes in {len(y)} rows"))
+        hint = "if the target is a quantity, choose task='regression' (--task regression)"
+        raise DataError(expected("split", "a class with at least 2 rows", f"{len(counts)} classes in {len(y)} rows", hint))
     by_class = np.argsort(classes.reshape(-1), kind="stable")
     rank = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
     return order[by_class[rank < np.repeat(quotas, counts)]]

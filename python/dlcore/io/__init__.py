@@ -5,6 +5,7 @@ The first member, meta.json, names every array with its dtype, shape and CRC-32 
 """
 
 import os
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..errors import DataError, FileFormatError, describe, describe_path, expect
 from . import archive, npy
 from .atomic import atomic_write, open_regular
 
-__all__ = ["Arrays", "atomic_write", "load_arrays", "open_regular", "save_arrays"]
+__all__ = ["Arrays", "atomic_write", "from_bytes", "load_arrays", "open_regular", "save_arrays", "to_bytes"]
 
 _META = "meta.json"
 _FORMAT, _VERSION = "dlcore arrays", 1
@@ -21,9 +22,19 @@ _LONGEST_NAME = 900  # characters
 
 
 class Arrays(dict[str, np.ndarray]):
-    """What `load_arrays` returns: names to arrays, and the JSON that was saved with them as `text` (or None)."""
+    """What `load_arrays` returns: names to arrays, and the JSON that was saved with them as `text` (or None).
+
+    Examples
+    --------
+    >>> from_bytes(to_bytes({}, text={"layers": [2, 2]})).text
+    {'layers': [2, 2]}
+    """
 
     text: dict[str, Any] | None = None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: dict[str, Any] | None = None) -> None:
@@ -58,6 +69,35 @@ def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: d
     ([[1.0, 0.0], [0.0, 1.0]], {'layers': [2, 2]})
     """
     who = "save_arrays"
+    content = _blocks(arrays, text, who)
+    with atomic_write(path, who) as file:
+        for block in content:
+            file.write(block)
+
+
+def to_bytes(arrays: dict[str, Any], *, text: dict[str, Any] | None = None) -> bytes:
+    """The file that `save_arrays` would write.
+
+    Parameters
+    ----------
+    arrays, text : dict
+        As of `save_arrays`.
+
+    Raises
+    ------
+    DataError
+        If a name, an array or the text cannot be saved.
+
+    Examples
+    --------
+    >>> from_bytes(to_bytes({"x": [1, 2]}))["x"].tolist()
+    [1, 2]
+    """
+    return b"".join(_blocks(arrays, text, "to_bytes"))
+
+
+def _blocks(arrays, text, who):
+    """The bytes of the file, piece by piece; an array's are not copied."""
     if not isinstance(arrays, dict):
         raise TypeError(expected(who, "a dict of names to arrays", describe(arrays)))
     storable = {}
@@ -74,12 +114,8 @@ def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Any], *, text: d
         (name, crc, sum(map(len, content)))
         for name, crc, content in zip(names, [archive.crc32([meta]), *checksums], contents, strict=True)
     ]
-    with atomic_write(path, who) as file:
-        for member, content in zip(members, contents, strict=True):
-            file.write(archive.local_header(*member))
-            for block in content:
-                file.write(block)
-        file.write(archive.directory(members))
+    pieces = [(archive.local_header(*member), *content) for member, content in zip(members, contents, strict=True)]
+    return [block for piece in pieces for block in piece] + [archive.directory(members)]
 
 
 def load_arrays(path: str | os.PathLike[str]) -> Arrays:
@@ -115,6 +151,26 @@ def load_arrays(path: str | os.PathLike[str]) -> Arrays:
     who = f"load_arrays({describe_path(path)})"
     with open_regular(path, who) as file:
         return _load(file, who)
+
+
+def from_bytes(content: bytes) -> Arrays:
+    """The arrays in the bytes of such a file; see `load_arrays`.
+
+    Parameters
+    ----------
+    content : bytes
+
+    Raises
+    ------
+    FileFormatError
+        If they are not such a file, or one of them is wrong.
+
+    Examples
+    --------
+    >>> from_bytes(to_bytes({"x": [1, 2]}))
+    {'x': array([1, 2])}
+    """
+    return _load(BytesIO(content), "from_bytes")
 
 
 def _load(file, who):

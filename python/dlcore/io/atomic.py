@@ -38,6 +38,13 @@ def atomic_write(path: str | os.PathLike[str], who: str = "atomic_write") -> Ite
     who : str
         The function that is named in messages.
 
+    Raises
+    ------
+    FileFormatError, TypeError
+        If the path is not one of a file.
+    OSError
+        If it cannot be written; an old file is then as it was.
+
     Yields
     ------
     file : io.BufferedWriter
@@ -78,7 +85,27 @@ def atomic_write(path: str | os.PathLike[str], who: str = "atomic_write") -> Ite
 
 
 def open_regular(path: str | os.PathLike[str], who: str) -> BinaryIO:
-    """`path` opened for reading (binary), if it is a regular file: never a folder, a pipe or a device."""
+    """`path` opened for reading (binary), if it is a regular file: never a folder, a pipe or a device.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    who : str
+        The function that is named in messages.
+
+    Raises
+    ------
+    FileFormatError
+        If it is not a regular file.
+    OSError
+        If it cannot be opened.
+
+    Examples
+    --------
+    >>> with open_regular(__file__, "read") as file:
+    ...     file.read(6)
+    b'# SPDX'
+    """
     _check_path(path, who)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_WAIT)

@@ -51,6 +51,11 @@ class LeakyReLU(Activation):
     slope : float
         Slope of the negative half (default 0.01).
 
+    Raises
+    ------
+    ValueError, TypeError
+        A slope that is no finite number >= 0.
+
     Examples
     --------
     >>> import dlcore as dl
@@ -78,6 +83,11 @@ class ELU(Activation):
     ----------
     alpha : float
         Minus the limit at minus infinity (default 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        An alpha that is no finite number > 0.
 
     Examples
     --------
@@ -132,6 +142,11 @@ class GELU(Activation):
     ----------
     approximate : {"none", "tanh"}
         ``"none"`` (default) by erfc, accurate in the left tail; ``"tanh"`` by 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+
+    Raises
+    ------
+    ValueError
+        Another name.
 
     Examples
     --------

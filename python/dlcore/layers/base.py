@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 
 from ..changes import Noted
+from ..errors import describe, expected
 from ..graph import Value
 
 
@@ -21,7 +23,22 @@ class Parameter(Noted):
     shape : tuple of int
         Vectors are stored as one row.
     decay : bool
-        Do weight decay, L1 and L2 apply by default? True for weights, False for biases and normalisation.
+        Do weight decay, L1 and L2 apply by default? True (default) for weights, False for biases and normalisation.
+    state : bool
+        Kept by the forward pass, not trained (default False).
+
+    Attributes
+    ----------
+    value : ndarray
+        The numbers; those of the net, once it belongs to one.
+    frozen : bool
+        True keeps training from changing it (default False).
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.Parameter(dl.init.ones, (2,)).value.tolist()
+    [1.0, 1.0]
     """
 
     def __init__(self, init, shape, *, decay: bool = True, state: bool = False):
@@ -32,19 +49,24 @@ class Parameter(Noted):
         self._value: np.ndarray | None = None
         self._store = None
 
+    def __getstate__(self) -> dict:
+        """Of a copy, which has the numbers and belongs to no net."""
+        value = None if self._value is None else self.value.copy()
+        return {**vars(self), "_value": value, "_store": None, "adopted": False}
+
     @property
     def matrix_shape(self) -> tuple[int, int]:
         return (1, self.shape[0]) if len(self.shape) == 1 else self.shape
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     @property
     def value(self) -> np.ndarray:
         """The array; drawn from seed 0 on first use when no net has adopted the parameter."""
         if self._value is None:
-            self._value = np.ascontiguousarray(self.init(self.shape, np.random.Generator(np.random.Philox(0))))
+            self._value = np.ascontiguousarray(self.drawn(np.random.Generator(np.random.Philox(0))))
         if self._store is not None:
             return self._store.view(self._store.array, self)
         return self._value
@@ -59,6 +81,14 @@ class Parameter(Noted):
         else:
             self.value[...] = array
 
+    def drawn(self, rng) -> np.ndarray:
+        """What the initialisation gives."""
+        value = self.init(self.shape, rng)
+        array = np.asarray(value)
+        if array.shape != self.shape or array.dtype.kind not in "fiub":
+            raise ValueError(expected(f"{self.name or 'parameter'}: init", f"numbers of shape {self.shape}", describe(value)))
+        return array
+
     def adopt(self, storage: np.ndarray, store=None) -> None:
         """Live in a net's arena from now on, which ``store`` keeps up to date."""
         self._value, self._store, self.adopted = storage, store, True
@@ -68,9 +98,28 @@ class Layer(Noted):
     """Base class of all layers: subclasses set parameters in ``__init__`` and write ``forward``.
 
     Called with a symbolic `Value` a layer appends its nodes; called with an array it runs at once, in evaluation mode.
+    A net with a layer of one's own trains as any, but is not saved: no code is in a file.
+
+    Examples
+    --------
+    >>> import numpy as np, dlcore as dl
+    >>> class Gated(dl.Layer):
+    ...     def __init__(self, width):
+    ...         self.linear, self.gate = dl.Linear(width, width), dl.Sigmoid()
+    ...     def forward(self, x):
+    ...         return self.gate(self.linear(x))
+    >>> Gated(3)(np.ones((2, 3), np.float32)).shape
+    (2, 3)
     """
 
     def forward(self, x: Value) -> Value:
+        """The output of an input (rows, columns), made by calling layers and `dlcore.ops`; subclasses write it.
+
+        Raises
+        ------
+        ValueError
+            An input of another width than the layer takes.
+        """
         raise NotImplementedError
 
     def __call__(self, x):

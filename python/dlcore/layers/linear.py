@@ -48,7 +48,7 @@ class Linear(Layer):
         options = {"in_features": self.in_features, "out_features": self.out_features}
         if not self.has_bias:
             options["bias"] = False
-        if self.init_name != "fan_in_uniform":
+        if isinstance(self.init_name, str) and self.init_name != "fan_in_uniform":
             options["init"] = self.init_name
         return options
 

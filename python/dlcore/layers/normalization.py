@@ -27,8 +27,8 @@ class BatchNorm(Layer):
 
     Raises
     ------
-    ValueError
-        Another number of columns; a training batch of one row.
+    ValueError, TypeError
+        A number out of its range; an input with another number of columns; a training batch of one row.
 
     Examples
     --------
@@ -71,6 +71,11 @@ class LayerNorm(Layer):
         Columns.
     eps : float
         Added to the variance (default 1e-5).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range; an input with another number of columns.
 
     Examples
     --------

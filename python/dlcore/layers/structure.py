@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from .. import ops
 from ..arguments import finite_float
+from ..errors import describe, expected
 from .base import Layer
 from .linear import Linear
 
@@ -16,6 +17,11 @@ class Sequential(Layer):
     ----------
     *layers : Layer
         In order; any nesting.
+
+    Raises
+    ------
+    TypeError
+        Something else than a layer.
 
     Examples
     --------
@@ -29,7 +35,8 @@ class Sequential(Layer):
             layers = layers[0]
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {i}")
+                hint = f"call it: {layer.__name__}()" if isinstance(layer, type) else ""
+                raise TypeError(expected("Sequential", "layers", f"{describe(layer)} at position {i}", hint))
         self.layers = tuple(layers)
 
     def forward(self, x):
@@ -113,6 +120,11 @@ class Dropout(Layer):
     ----------
     p : float
         Probability of dropping, in [0, 1) (default 0.5).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A p that is no number in [0, 1).
 
     Examples
     --------

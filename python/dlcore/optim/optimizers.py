@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-from ..arguments import finite_float
+from ..arguments import finite_float, one_of
 from ..changes import Noted, note
+from ..errors import describe, expected
 from .schedules import Schedule, as_schedule
 
 RATES = ("lr", "_lr", "schedule")  # no plan depends on them, and they may be set before every step
@@ -21,23 +22,37 @@ class Optimizer(Noted):
     Parameters
     ----------
     lr : float, Schedule or callable
-        Learning rate. What is set later, ``optimizer.lr = 0.01``, counts from the next update on.
+        Learning rate; a callable is given the time in epochs. What is set later, ``optimizer.lr = 0.01``, counts from the next
+        update on.
     weight_decay : float
-        Decoupled decay: w -= lr * weight_decay * w (Loshchilov and Hutter, 2019).
+        Decoupled decay: w -= lr * weight_decay * w (default 0, of AdamW 0.01; Loshchilov and Hutter, 2019).
     l2, l1 : float
-        Penalties l2/2 ||w||^2 and l1 ||w||_1, added to the gradient; the reported loss leaves them out.
+        Penalties l2/2 ||w||^2 and l1 ||w||_1, added to the gradient (default 0); the reported loss leaves them out.
     decay_all : bool
         Apply decay and penalties to biases and normalisation too (default False).
     clip_norm : float, optional
-        Scale the whole gradient so that its norm is at most this (PyTorch's ``clip_grad_norm_``).
+        Scale the whole gradient so that its norm is at most this (default: never; PyTorch's ``clip_grad_norm_``).
     clip_value : float, optional
-        Clip every element of the gradient to [-clip_value, clip_value].
+        Clip every element of the gradient to [-clip_value, clip_value] (default: never).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number.
     """
 
     rule = "sgd"
 
-    def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None):
+    def __init_subclass__(cls):
+        """Where a docstring says ``**common``, the options of every optimizer are listed."""
+        if cls.__doc__:
+            common = Optimizer.__doc__[Optimizer.__doc__.index("weight_decay :") :].rstrip()
+            cls.__doc__ = cls.__doc__.replace("**common", common)
+
+    def __init__(self, lr, *, weight_decay=0.0, l2=0.0, l1=0.0, decay_all=False, clip_norm=None, clip_value=None, **unknown):
         who = type(self).__name__
+        if unknown:
+            one_of(f"{who}: option", next(iter(unknown)), _options(type(self)))
         self.lr = lr
         self.weight_decay = finite_float(f"{who}: weight_decay", weight_decay, minimum=0.0)
         self.l2 = finite_float(f"{who}: l2", l2, minimum=0.0)
@@ -54,7 +69,7 @@ class Optimizer(Noted):
     @lr.setter
     def lr(self, lr):
         self.schedule = as_schedule(type(self).__name__, lr)
-        self._lr = lr
+        self._lr = lr if callable(lr) else self.schedule.lr
 
     def __setattr__(self, name, value):
         object.__setattr__(self, name, value)
@@ -69,9 +84,14 @@ class Optimizer(Noted):
         """Numbers of update number ``update`` (from 0)."""
         unit = getattr(self.schedule, "unit", "epoch")
         t = update if unit == "update" else update / updates_per_epoch
-        lr = float(self.schedule(t))
+        rate = self.schedule(t)
+        try:
+            lr = float(rate)
+        except (TypeError, ValueError, OverflowError):
+            lr = math.nan
         if not math.isfinite(lr) or lr < 0:
-            raise ValueError(f"{type(self).__name__}: expected a schedule with finite rates >= 0, got {lr} at t = {t}")
+            got = f"{describe(rate)} at t = {t}"
+            raise ValueError(expected(type(self).__name__, "a schedule with finite rates >= 0", got))
         return {"lr": lr, "decay": self.weight_decay, "l2": self.l2, "l1": self.l1, **self.constants(update)}
 
     def step(self, params, grads) -> None:
@@ -109,6 +129,14 @@ class Optimizer(Noted):
         return f"{type(self).__name__}(lr={self.lr!r})"
 
 
+def _options(cls: type) -> list[str]:
+    """Names of an optimizer's options."""
+    from inspect import signature  # imported here: only a failing call pays for it
+
+    parameters = [p for c in (cls, Optimizer) for p in signature(c).parameters.values() if p.kind != p.VAR_KEYWORD]
+    return list(dict.fromkeys(p.name for p in parameters))
+
+
 def _positive(who: str, value) -> float:
     return finite_float(who, value, minimum=0.0, exclusive=True)
 
@@ -119,11 +147,12 @@ class SGD(Optimizer):
     Parameters
     ----------
     lr : float, Schedule or callable
-        Learning rate.
+        Learning rate (default 0.01).
     momentum : float
         In [0, 1) (default 0).
     nesterov : bool
-        Nesterov's form (Sutskever et al., 2013); needs momentum > 0.
+        Nesterov's form (default False; Sutskever et al., 2013); needs momentum > 0.
+    **common
 
     Examples
     --------
@@ -160,6 +189,7 @@ class Adagrad(Optimizer):
         Learning rate (default 0.01).
     eps : float
         Added to the root of s (default 1e-10).
+    **common
 
     Examples
     --------
@@ -191,6 +221,7 @@ class RMSprop(Optimizer):
         Memory of the mean square, in [0, 1) (default 0.99).
     eps : float
         Added to its root (default 1e-8).
+    **common
 
     Examples
     --------
@@ -223,6 +254,7 @@ class Adam(Optimizer):
         Memory of the averages, in [0, 1) (defaults 0.9 and 0.999).
     eps : float
         Added to the root of v (default 1e-8).
+    **common
 
     Examples
     --------
@@ -254,7 +286,13 @@ class AdamW(Adam):
     """Adam with decoupled weight decay, 0.01 by default (Loshchilov and Hutter, 2019).
 
     Weights decay by w -= lr * weight_decay * w before Adam's step; biases and normalisation do not, unless
-    ``decay_all``. Parameters are `Adam`'s.
+    ``decay_all``.
+
+    Parameters
+    ----------
+    lr, beta1, beta2, eps : float
+        As of `Adam`.
+    **common
 
     Examples
     --------

@@ -11,19 +11,53 @@ from collections.abc import Callable
 
 from ..arguments import finite_float, one_of, positive_int
 
+__all__ = ["Constant", "Cosine", "Exponential", "Inverse", "Schedule", "Step"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 class Schedule:
-    """Base class: ``lr`` is the first (or highest) rate, ``rate(t)`` the rate at time t."""
+    """Base class: subclasses write ``rate(t)``, the rate at time t.
+
+    A subclass of one's own trains as any, but is left out of files, with loss, optimizer and its state: no code is in them.
+
+    Parameters
+    ----------
+    lr : float
+        First (or highest) rate, at least 0.
+    unit : {"epoch", "update"}
+        What t counts, epochs in fractions (default epoch).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number; another unit.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> class Linear(dl.schedules.Schedule):
+    ...     def rate(self, t):
+    ...         return self.lr * max(0.0, 1 - t / 10)
+    >>> Linear(1.0)(5)
+    0.5
+    """
 
     def __init__(self, lr: float, unit: str = "epoch"):
         self.lr = finite_float(f"{type(self).__name__}: lr", lr, minimum=0.0)
         self.unit = one_of(f"{type(self).__name__}: unit", unit, ("epoch", "update"))
 
     def rate(self, t: float) -> float:
+        """The learning rate at time t >= 0; finite and not negative."""
         raise NotImplementedError
 
     def __call__(self, t: float) -> float:
-        return self.rate(t)
+        try:
+            return self.rate(t)
+        except OverflowError:
+            return math.inf
 
     def config(self) -> dict:
         return {"kind": type(self).__name__, **vars(self)}
@@ -33,7 +67,26 @@ class Schedule:
 
 
 class Constant(Schedule):
-    """lr(t) = lr."""
+    """lr(t) = lr.
+
+    Parameters
+    ----------
+    lr : float
+        The rate, at least 0.
+    unit : {"epoch", "update"}
+        What t counts, epochs in fractions (default epoch).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number; another unit.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> [dl.schedules.Constant(0.1)(t) for t in range(3)]
+    [0.1, 0.1, 0.1]
+    """
 
     def rate(self, t):
         return self.lr
@@ -41,6 +94,22 @@ class Constant(Schedule):
 
 class Step(Schedule):
     """lr(t) = lr * factor^floor(t / every): halve every k epochs by default.
+
+    Parameters
+    ----------
+    lr : float
+        Rate at t = 0, at least 0.
+    every : int
+        Units of t between two changes, at least 1.
+    factor : float
+        What the rate is multiplied by, at least 0 (default 0.5).
+    unit : {"epoch", "update"}
+        What t counts, epochs in fractions (default epoch).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number; another unit.
 
     Examples
     --------
@@ -59,7 +128,28 @@ class Step(Schedule):
 
 
 class Exponential(Schedule):
-    """lr(t) = lr exp(-k t)."""
+    """lr(t) = lr exp(-k t).
+
+    Parameters
+    ----------
+    lr : float
+        Rate at t = 0, at least 0.
+    k : float
+        Rate of decay, one over the unit of t; at least 0.
+    unit : {"epoch", "update"}
+        What t counts, epochs in fractions (default epoch).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number; another unit.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> [round(dl.schedules.Exponential(1.0, k=0.5)(t), 3) for t in range(3)]
+    [1.0, 0.607, 0.368]
+    """
 
     def __init__(self, lr: float, k: float, unit: str = "epoch"):
         super().__init__(lr, unit)
@@ -70,7 +160,28 @@ class Exponential(Schedule):
 
 
 class Inverse(Schedule):
-    """lr(t) = lr / (1 + k t)."""
+    """lr(t) = lr / (1 + k t).
+
+    Parameters
+    ----------
+    lr : float
+        Rate at t = 0, at least 0.
+    k : float
+        Rate of decay, one over the unit of t; at least 0.
+    unit : {"epoch", "update"}
+        What t counts, epochs in fractions (default epoch).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number; another unit.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> [dl.schedules.Inverse(1.0, k=1)(t) for t in range(3)]
+    [1.0, 0.5, 0.3333333333333333]
+    """
 
     def __init__(self, lr: float, k: float, unit: str = "epoch"):
         super().__init__(lr, unit)
@@ -82,6 +193,24 @@ class Inverse(Schedule):
 
 class Cosine(Schedule):
     """Linear warm-up to lr, then half a cosine down to ``final`` at ``total`` (Loshchilov and Hutter, 2017).
+
+    Parameters
+    ----------
+    lr : float
+        Highest rate, at t = warmup.
+    total : float
+        Where the rate has come down to ``final``, in units of t; it stays there.
+    warmup : float
+        How long the rate rises from 0, in units of t, below total (default 0).
+    final : float
+        Last rate, at least 0 (default 0).
+    unit : {"epoch", "update"}
+        What t counts, epochs in fractions (default epoch).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range, or something else than a number; another unit.
 
     Examples
     --------

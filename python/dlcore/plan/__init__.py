@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..errors import expected
 from ..graph import Trace, Value, substitute
 from .copies import keep_copies
 from .fuse import fuse as fuse_chains
@@ -40,6 +41,9 @@ def finish(
 
     ``fuse=False, record=False`` is the naive reference: one kernel a node, every value stored, one call a kernel.
     """
+    if strange := [p for p in trace.parameters if p not in segments]:
+        got = f"another of shape {strange[0].shape}"
+        raise ValueError(expected("plan", "the parameters that the net was built with", got, hint="build a new Net"))
     nodes = choose_terms(substitute(trace.nodes, targets or {}), backend, precision, gemm)
     nodes = choose_storage(keep_masks(nodes, backend), backend, precision)
     layout = partial(layout_of, backend, precision, snapshot is not None)

@@ -43,6 +43,11 @@ class Snapshot:
         held.update({v: self._place(v, v.parameter) for v in read})
         return substitute(rest, held)
 
+    @property
+    def places(self) -> list[list]:
+        """Layout, pitch, dtype, shape and offset of all that it holds: two that agree in it can have each other's arena."""
+        return [[v.layout, v.ld, v.dtype, list(v.shape), v.offset] for v in self._made.values()]
+
     def fill(self, segments: Mapping, parameters, memory, threads: int) -> None:
         """Make it all from the parameters of a store's memory; nothing is taken in after."""
         self._sealed = True

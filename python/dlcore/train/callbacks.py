@@ -5,23 +5,38 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
+
+import numpy as np
 
 from ..arguments import finite_float, one_of, positive_int
-from ..errors import expected
+from ..errors import describe, expected
 
 MONITORS = ("loss", "validation_loss", "validation_accuracy", "accuracy")
 
 
 class Callback:
-    """Base class. ``on_epoch_end`` may return True to stop; ``reason`` is then that of the history (default: the class)."""
+    """Base class of what `Net.fit` calls; subclasses override what they need.
+
+    ``on_epoch_end`` may return True to stop; ``reason`` is then that of the history (default: the class).
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> class Target(dl.Callback):
+    ...     def on_epoch_end(self, net, row):
+    ...         return row["loss"] < 0.1
+    >>> Target().on_epoch_end(None, {"epoch": 1, "loss": 0.05})
+    True
+    """
 
     reason = ""
 
     def on_fit_begin(self, net, epochs: int) -> None:
-        """Before the first epoch."""
+        """Before the first epoch; ``epochs`` is how many there may be."""
 
     def on_epoch_end(self, net, row: dict) -> bool | None:
-        """After each epoch with its row of the history."""
+        """After each epoch with its row of the history, a dict of names to numbers; True stops."""
 
     def on_fit_end(self, net, history) -> None:
         """After the last epoch, an exception included."""
@@ -40,6 +55,11 @@ class EarlyStopping(Callback):
         What counts as an improvement (default 0).
     monitor : str
         ``validation_loss`` (default), ``validation_accuracy``, ``loss`` or ``accuracy``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number out of its range; another monitor.
 
     Examples
     --------
@@ -89,10 +109,28 @@ def score(monitor: str, row: dict) -> float:
 
 
 class Progress(Callback):
-    """One line an epoch: on a terminal a line that renews itself, elsewhere at most one every few seconds."""
+    """One line an epoch: on a terminal a line that renews itself, elsewhere at most one every few seconds.
+
+    `Net.fit` adds one unless ``verbose=0``.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two lines where there is no terminal (default 5).
+    stream : file, optional
+        Where to write text (default: standard error, as it is when `Net.fit` begins).
+
+    Examples
+    --------
+    >>> import dlcore as dl, sys
+    >>> net, progress = dl.Net([dl.Linear(1, 1)]), dl.Progress(stream=sys.stdout)
+    >>> history = net.fit([[0.0], [1.0]], [0.0, 0.0], epochs=1, callbacks=[progress], verbose=0)  # doctest: +ELLIPSIS
+    epoch 1/1  loss ...
+    stopped: 1 epochs
+    """
 
     def __init__(self, every: float = 5.0, stream=None):
-        self.every, self.stream = every, stream
+        self.every, self.stream = finite_float("Progress: every", every, minimum=0.0), stream
 
     def on_fit_begin(self, net, epochs):
         self.out = self.stream or sys.stderr
@@ -156,9 +194,19 @@ class _Function(Callback):
 
 def as_callbacks(callbacks) -> list[Callback]:
     """Callback objects from callbacks or plain callables."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(expected("fit: callbacks", "a sequence", describe(callbacks), hint="put one in a list: [callback]"))
     result = []
     for c in callbacks:
-        if not isinstance(c, Callback) and not callable(c):
-            raise TypeError(f"fit: expected callbacks or callables, got {type(c).__name__}")
+        if isinstance(c, type) or not (isinstance(c, Callback) or callable(c)):
+            raise TypeError(expected("fit", "callbacks or callables", describe(c)))
         result.append(c if isinstance(c, Callback) else _Function(c))
     return result
+
+
+def stops(callback: Callback, net, row: dict) -> bool:
+    """Does a callback end the fit after this epoch?"""
+    answer = callback.on_epoch_end(net, row)
+    if answer is None or isinstance(answer, (bool, np.bool_)):
+        return bool(answer)
+    raise TypeError(expected("fit", "a callback that returns True to stop, else False or None", describe(answer)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core, changes
+from .. import _core, changes, inputs
 from ..device_array import DeviceArray
 from ..errors import describe, expected
+from ..inputs import Rows
 from ..plan import Batch, Source, evaluation, finish, prediction
 from ..plan.plan import TABLE_OFFSETS, Bound
 from .feed import feed
-from .inputs import Rows
 
 ROWS = 4096  # of one call
 HELD_BYTES = 1 << 20  # a larger array is let go after its call, for 20 us of the next one
@@ -47,12 +47,17 @@ class Forward:
         arenas = {**net.arenas(), "x": x, "out": np.empty(self.shape, self.dtype)}
         arenas["scratch"] = net.scratch(plan.scratch_bytes)
         self.counters = memoryview(net.tables.view(np.int64))
+        self.wide = x.dtype == "float64" != net.dtype
         self.x, self.out = plan.arenas.index("x"), plan.arenas.index("out")
         (self.prepared,) = [net.backend.prepare(call, plan.bases(arenas)) for call in plan.calls_of([(("gradients",), 1)])]
 
     def accepts(self, net, x) -> bool:
         """Use this array from now on, unless something about it is new or to be refused."""
         return self.version is changes.latest and self.prepared.accept(self.x, x)
+
+    def holds(self, x) -> bool:
+        """Are an accepted array's numbers finite in the net's dtype too?"""
+        return not self.wide or inputs.is_finite(np.asarray(x), self.dtype.name)
 
     def run(self, net, out: np.ndarray) -> None:
         self.prepared.set(self.out, out)
@@ -114,7 +119,7 @@ def forward_on_device(net, x: DeviceArray, softmax: bool = False, output=None, o
 def forward_again(net, x, softmax: bool = False, out: np.ndarray | None = None) -> np.ndarray | None:
     """`forward` of an array like the one before, checked on the way; None where it is of another kind or not plain."""
     found = net.forwards.get(softmax)
-    if found is None or not found.accepts(net, x):
+    if found is None or not (found.accepts(net, x) and found.holds(x)):
         return None
     out = outputs(out, softmax, found.shape, found.dtype, x)
     found.run(net, out)

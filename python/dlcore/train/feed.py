@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import backend as backends
+from ..inputs import Rows
 from ..plan import Batch, Source
-from .inputs import Rows
 
 RESIDENT_SHARE = 0.5  # of a device's free memory that a data set may take; a larger one is streamed
 

@@ -12,6 +12,13 @@ class History:
 
     ``history["loss"]`` is a column; ``history.rows`` the list of dicts; ``best`` the epoch (from 1) whose weights were kept;
     ``reason`` says why training stopped. ``lr`` is the rate of an epoch's last update.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> history = dl.Net([dl.Linear(1, 1)]).fit([[0.0], [1.0]], [0.0, 0.0], epochs=2, verbose=0)
+    >>> history["epoch"], history.reason
+    ([1, 2], '2 epochs')
     """
 
     def __init__(self):

@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 
 from .. import _core
+from ..inputs import Rows
 from ..layers.normalization import statistics_layers
 from ..plan.plan import Bound
 from . import callbacks as cb
 from .evaluation import Evaluation
 from .feed import feed
 from .history import History
-from .inputs import Rows
 from .step import Training
 
 CHUNK_SECONDS = 0.1  # between two looks at signals and the clock
@@ -44,12 +44,14 @@ class Loop:
         self.options = options
         statistics = any(True for _ in statistics_layers(self.net.layer))
         self.sizes = batch_sizes(len(rows), options.batch_size, statistics)
-        self.updates_per_epoch = sum(-(-n // options.accumulate) for _, n in self.sizes)
+        self.accumulate = min(options.accumulate, max(n for _, n in self.sizes))  # an epoch ends with an update
+        self.updates_per_epoch = sum(-(-n // self.accumulate) for _, n in self.sizes)
+        training.hyper(1, self.updates_per_epoch)  # refuses a schedule without rates
         self.history = History()
         self.seconds_per_update = 0.0
         self.hyper = np.zeros((TABLE_ROWS, _core.HYPER))
         self.results = np.zeros((TABLE_ROWS, _core.RESULTS))
-        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=options.accumulate)
+        self.feed = feed(self.net, rows, self.sizes, ordered=True, accumulate=self.accumulate)
         self.bound = {size: self._bind(self._plan(size), count) for size, count in self.sizes}
         self.evaluation = None if validation is None else Evaluation(self.net, validation, loss)
         self.best_score: float | None = None
@@ -87,7 +89,7 @@ class Loop:
             row = self._epoch(epoch)
             self.history.rows.append(row)
             self._keep_best(row)
-            stopping = [c for c in callbacks if c.on_epoch_end(self.net, row)]
+            stopping = [c for c in callbacks if cb.stops(c, self.net, row)]
             if not np.isfinite(row["loss"]):
                 warnings.warn(f"fit: the loss became {row['loss']} in epoch {epoch}; try a lower lr", stacklevel=5)
                 self.history.reason = "the loss is not finite"
@@ -121,12 +123,12 @@ class Loop:
         return row
 
     def _plan(self, size: int):
-        options = {"rows": self.options.batch_size, "accumulate": self.options.accumulate > 1}
+        options = {"rows": self.options.batch_size, "accumulate": self.accumulate > 1}
         return self.training.plan(self.loss, self.feed.batch(size), table_rows=TABLE_ROWS, **options)
 
     def _bind(self, plan, batches: int) -> Bound:
         """A plan with its memory; the program: whole updates, then the gradients that are left of so many batches."""
-        net, k = self.net, self.options.accumulate
+        net, k = self.net, self.accumulate
         self.training.gradients[:] = 0  # those of frozen parameters are part of the norm, and sums begin with them
         arenas = self.training.arenas(
             **self.feed.arenas, order=np.arange(len(self.rows)), scratch=net.scratch(plan.scratch_bytes), hyper=self.hyper,
@@ -158,12 +160,12 @@ class Loop:
 
     def _chunk(self) -> int:
         """Micro-batches of the next call, whole updates where gradients are accumulated."""
-        k = self.options.accumulate
+        k = self.accumulate
         wanted = CHUNK_SECONDS / self.seconds_per_update if self.seconds_per_update else 4
         return max(1, min(TABLE_ROWS, int(wanted))) * k
 
     def _run(self, bound: Bound, arenas: dict, position: int, steps: int) -> np.ndarray:
-        training, net, k = self.training, self.net, self.options.accumulate
+        training, net, k = self.training, self.net, self.accumulate
         whole, rest = divmod(steps, k)
         updates = whole + (rest > 0)
         self.results[:updates] = 0

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core, changes
+from .. import _core, changes, inputs
 from .. import backend as backends
 from ..arguments import positive_int
 from ..device_array import base_of
 from ..optim.tables import fill_row, hyper_row, hyper_table
 from ..plan import Batch, Source, UpdateSpec, finish, training
-from . import inputs
 
 # Of the loss under float16, as torch.amp.GradScaler has them.
 INIT_SCALE, GROWTH_FACTOR, BACKOFF_FACTOR, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000
@@ -174,6 +173,7 @@ class _Bound:
         self.prepared = [net.backend.prepare(call, bases) for call in self.plan.calls_of([(("gradients", "update"), 1)])]
         self.at = [self.plan.arenas.index(name) for name in ("x", "y", "weight") if given[name] is not None]
         self.limit = inputs.target_limit(step.loss, y, net.out_features)
+        self.wide = [i for i, a in enumerate((x, y)) if a.dtype == "float64" != net.dtype]  # finite is not yet finite here
         # Views of memory: a number goes in and out of them in a third of an ndarray's time.
         self.hyper, self.results = memoryview(hyper), memoryview(results)
         self.counters = memoryview(tables.view(np.int64)[: _core.COUNTERS])
@@ -202,9 +202,9 @@ class _Bound:
         for prepared in self.prepared:
             if not (prepared.accept(self.at[0], x) and prepared.accept(self.at[1], y, self.limit)):
                 return False
-            if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x))):
+            if weight is not None and not prepared.accept(self.at[2], inputs.weights("step", weight, len(x), self.net.backend)):
                 return False
-        return True
+        return not self.wide or all(inputs.is_finite(np.asarray((x, y)[i]), self.net.dtype) for i in self.wide)
 
     def run(self) -> float:
         training, hyper, counters = self.training, self.hyper, self.counters

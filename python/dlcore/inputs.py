@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import _core
-from .. import backend as backends
-from ..device_array import DeviceArray, on_device
-from ..errors import DataError, describe, expected
+from . import _core
+from . import backend as backends
+from .device_array import DeviceArray, on_device
+from .errors import DataError, describe, expected, listed
 
 KINDS = "fiub"
-SCAN_ROWS = 1 << 16
+SCAN_ELEMENTS = 1 << 16  # they stay in the cache from one look to the next
 
 
 def viewed(who: str, array, backend=None) -> np.ndarray | DeviceArray:
@@ -22,6 +22,7 @@ def viewed(who: str, array, backend=None) -> np.ndarray | DeviceArray:
     found = on_device(who, array, backend or backends.get())
     if found is not None:
         return found
+    given = array
     if not isinstance(array, np.ndarray):
         try:
             try:
@@ -33,7 +34,8 @@ def viewed(who: str, array, backend=None) -> np.ndarray | DeviceArray:
     if isinstance(array, np.ma.MaskedArray):
         raise DataError(expected(who, "an array without a mask", "a masked array", hint="fill or drop the masked values"))
     if array.dtype.kind not in KINDS or array.dtype.itemsize > 8:
-        raise TypeError(expected(who, "numbers of at most 64 bits", describe(array)))
+        hint = "numpy.asarray(..., 'float32') converts what are numbers" if array.dtype.kind == "O" else ""
+        raise TypeError(expected(who, "numbers of at most 64 bits", describe(array) + _columns(given), hint))
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if any(s % array.itemsize or s < 0 for s in array.strides) or not array.flags.aligned:
@@ -41,8 +43,21 @@ def viewed(who: str, array, backend=None) -> np.ndarray | DeviceArray:
     return np.asarray(array)
 
 
-def features(who: str, x, columns: int | None, allow_nonfinite: bool = False, backend=None) -> np.ndarray | DeviceArray:
-    """x as (rows, columns) numbers; a vector counts as one column when the net takes one, else as one row."""
+def _columns(frame) -> str:
+    """Columns of a data frame that are no numbers, or all of them where only their mixture is none."""
+    try:
+        dtypes = list(zip(frame.columns, frame.dtypes, strict=True))
+    except (AttributeError, TypeError, ValueError):
+        return ""
+    wrong = [(name, dtype) for name, dtype in dtypes if getattr(dtype, "kind", "O") not in KINDS]
+    return " of columns " + listed(f"{name}: {dtype}" for name, dtype in wrong or dtypes)
+
+
+def features(who: str, x, columns: int | None, allow_nonfinite: bool | None = None, backend=None) -> np.ndarray | DeviceArray:
+    """x as (rows, columns) numbers; a vector counts as one column when the net takes one, else as one row.
+
+    ``allow_nonfinite`` is None where the caller's user has no such option.
+    """
     x = viewed(f"{who}: x", x, backend)
     if x.ndim == 1:
         x = x.reshape(-1, 1) if columns == 1 else x.reshape(1, -1)
@@ -53,37 +68,49 @@ def features(who: str, x, columns: int | None, allow_nonfinite: bool = False, ba
     if columns is not None and x.shape[1] != columns:
         raise ValueError(expected(f"{who}: x", f"{columns} columns", f"shape {x.shape}"))
     if not allow_nonfinite:
-        require_finite(f"{who}: x", x)
+        require_finite(f"{who}: x", x, allow_nonfinite, backend)
     return x
 
 
-def is_finite(array: np.ndarray) -> bool:
-    """Is every number of a floating array finite? In one pass without temporaries where the layout allows."""
-    if array.dtype.char in "fd" and array.flags.c_contiguous:
+def is_finite(array: np.ndarray, real: str) -> bool:
+    """Is every number of a floating array finite as a ``real``? In one pass over memory, without temporaries."""
+    if array.dtype == real and array.flags.c_contiguous:
         return _core.all_finite(array)
-    return all(np.isfinite(array[i : i + SCAN_ROWS]).all() for i in range(0, len(array), SCAN_ROWS))
+    largest = np.finfo(real).max
+    return all(-largest <= part.min() and part.max() <= largest for _, part in _parts(array))  # NaN compares false
 
 
-def require_finite(who: str, array: np.ndarray | DeviceArray) -> None:
-    """Refuse NaN and infinities, naming how many and where the first is."""
+def _parts(array: np.ndarray):
+    """(first row, some rows) of an array."""
+    rows = max(1, SCAN_ELEMENTS * len(array) // array.size)
+    return ((first, array[first : first + rows]) for first in range(0, len(array), rows))
+
+
+def require_finite(who: str, array: np.ndarray | DeviceArray, allow_nonfinite: bool | None = None, backend=None) -> None:
+    """Refuse what is not finite in the backend's reals, naming how many numbers and where the first is."""
     if array.dtype.kind != "f":
         return
-    if isinstance(array, DeviceArray) and not array.is_finite():
-        require_finite(who, np.asarray(array))
-        raise DataError(expected(who, "numbers that float32 holds", "larger ones"))
-    if isinstance(array, DeviceArray) or is_finite(array):
+    if isinstance(array, DeviceArray):
+        if array.is_finite():
+            return
+        array = np.asarray(array)
+    real = (backend or backends.get()).real
+    if is_finite(array, real):
         return
-    for start in range(0, len(array), SCAN_ROWS):
-        part = array[start : start + SCAN_ROWS]
-        if not np.isfinite(part).all():
-            bad = np.argwhere(~np.isfinite(part))
-            where = tuple(int(i) for i in bad[0] + np.array([start] + [0] * (array.ndim - 1)))
-            hint = "clean the data or pass allow_nonfinite=True"
-            raise DataError(expected(who, "finite numbers", f"{len(bad)} NaN or Inf, the first at {where}", hint=hint))
+    count, where = 0, ()
+    for first, part in _parts(array):
+        bad = ~(np.abs(part) <= np.finfo(real).max)
+        if not count and bad.any():
+            row, *column = map(int, np.argwhere(bad)[0])
+            where = (first + row, *column)
+        count += np.count_nonzero(bad)
+    kind = f"beyond {real}" if np.isfinite(array[where]) else "NaN or Inf"
+    hint = "clean the data" + ("" if allow_nonfinite is None else " or pass allow_nonfinite=True")
+    raise DataError(expected(who, "finite numbers", f"{count} {kind}, the first at {where}", hint))
 
 
 def targets(
-    who: str, loss, y, rows: int, columns: int, allow_nonfinite: bool = False, backend=None
+    who: str, loss, y, rows: int, columns: int, allow_nonfinite: bool | None = None, backend=None
 ) -> np.ndarray | DeviceArray:
     """y as the loss wants it: class codes (rows,), or reals (rows, columns)."""
     y = viewed(f"{who}: y", y, backend)
@@ -97,11 +124,13 @@ def targets(
     if y.shape[1] != columns:
         raise ValueError(expected(f"{who}: y", f"{columns} columns as the net has outputs", f"shape {y.shape}"))
     if not allow_nonfinite:
-        require_finite(f"{who}: y", y)
+        require_finite(f"{who}: y", y, allow_nonfinite, backend)
     if loss.target == "index" or loss.name == "binary_cross_entropy":
         low, high = (float(f(y)) for f in (np.min, np.max))
         if low < 0 or high > 1:
-            raise DataError(expected(f"{who}: y", "probabilities in [0, 1]", f"values from {low:g} to {high:g}"))
+            hint = "pass loss=MeanSquaredError() for a regression"
+            got = f"values from {low:g} to {high:g}"
+            raise DataError(expected(f"{who}: y", f"probabilities in [0, 1] for {type(loss).__name__}", got, hint))
     return y
 
 
@@ -119,23 +148,23 @@ def classes(who: str, y: np.ndarray | DeviceArray, columns: int) -> np.ndarray |
         raise TypeError(expected(f"{who}: y", "integer class labels", describe(y), hint=hint))
     low, high = (int(f(y)) for f in (np.min, np.max))
     if low < 0 or high >= columns:
-        hint = f"the net has {columns} outputs"
+        hint = f"the net has {columns} outputs" if columns > 1 else "one output takes BinaryCrossEntropy()"
         raise DataError(expected(f"{who}: y", f"labels in [0, {columns})", f"labels from {low} to {high}", hint=hint))
     return y
 
 
 def weights(who: str, weight, rows: int, backend=None) -> np.ndarray | DeviceArray | None:
-    """Row weights: finite, >= 0, not all zero."""
+    """Row weights: finite, >= 0, not all zero in the backend's reals."""
     if weight is None:
         return None
     w = viewed(f"{who}: sample_weight", weight, backend)
     if w.shape not in ((rows,), (rows, 1)):
         raise ValueError(expected(f"{who}: sample_weight", f"shape ({rows},)", f"shape {w.shape}"))
     w = w.reshape(rows, 1)
-    require_finite(f"{who}: sample_weight", w)
-    seen = np.asarray(w)
-    if (w.dtype.kind in "fi" and seen.min() < 0) or not seen.any():
-        got = f"minimum {seen.min()}, sum {seen.sum()}"
+    require_finite(f"{who}: sample_weight", w, backend=backend)
+    seen = np.asarray(w, (backend or backends.get()).real)  # 1e-50 is 0 in float32
+    if seen.min() < 0 or not seen.any():
+        got = f"minimum {seen.min():g}, sum {seen.sum():g}"
         raise DataError(expected(f"{who}: sample_weight", "weights >= 0, not all 0", got))
     return w
 
