@@ -9,8 +9,8 @@
 DLCORE_BEGIN
 
 // Up to so many rows, rows of B are read in slices: 1x4096x4096, AVX2, one core, 30 GB/s of 42, against 9 strip by
-// strip; 20 where a slice has but 512 columns. Slices of 2, 4 or 16 rows: 0.6, 0.8 and 0.8 of the speed of 8 (a net of 100
-// MB of weights, two cores). STREAM_SIZE: elements of C.
+// strip; 20 where a slice has but 512 columns. Slices of 2, 4 or 16 rows: 0.6, 0.8 and 0.8 of the speed of 8 (a net of
+// 100 MB of weights, two cores). STREAM_SIZE: elements of C.
 constexpr int64_t STREAM_ROWS = 4, STREAM_SIZE = 8192, SLICE = 8;
 
 constexpr int64_t LINE = 64;  // bytes of a cache line
