@@ -157,6 +157,7 @@ void run_chain(const Call& call, const Block& b, int32_t first) {
   for (int64_t c = 0; c < b.cols; c += width) {
     Block slab = {b.v + c, b.ld, b.row, b.col + c, b.rows, min(width, b.cols - c), b.v + c, b.ld};
     if (b.from) slab.from = b.from + c, slab.from_ld = b.from_ld;
+    slab.keeps = b.keeps;
     for (int32_t i = first; i < in.stage_count;) {
       const int32_t done = run_pass(call, i, slab);
       if (done == 0) run_stage(call, in.chain[i], slab);

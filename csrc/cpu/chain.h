@@ -19,9 +19,11 @@ struct Block {
   // (rows, cols), no further: where the value lies until a stage changes it; nullptr: in v
   const real* from = nullptr;
   int64_t from_ld = 0;
+  bool keeps = false;  // the value is wanted in v when the chain is over
 };
 
-// Every stage in order from the one that comes first. The value is in v then, if a stage changes it.
+// Every stage in order from the one that comes first. The value is in v then, if a stage changes it and the block keeps
+// it.
 void run_chain(const Call& call, const Block& block, int32_t first = 0);
 
 // The block where its last store puts it, if whole vectors may be written there, nothing changes the value after and

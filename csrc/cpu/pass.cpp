@@ -14,7 +14,7 @@ struct Pass {
   bool drawn;
 };
 
-static Pass find_pass(const Instruction& in, int32_t first) {
+static Pass find_pass(const Instruction& in, int32_t first, const Block& b) {
   Pass p = {};
   const auto take = [&](StageKind kind, auto fits) -> const Stage* {
     const int32_t i = first + p.stages;
@@ -28,7 +28,8 @@ static Pass find_pass(const Instruction& in, int32_t first) {
     const bool as_it_is = s.operand_scale.arena < 0 && s.operand_shift.arena < 0;
     return s.operand.dtype == REAL && s.operand.step == 1 && (as_it_is || both(s.operand_scale, s.operand_shift));
   };
-  const auto stored = [](const Stage& s) { return s.out.dtype == REAL; };
+  // What keeps its value in the block stores by itself: the value goes on from where a run has put it.
+  const auto stored = [&](const Stage& s) { return s.out.dtype == REAL && !b.keeps; };
   p.affine = take(StageKind::affine, [=](const Stage& s) { return both(s.a, s.b); });
   p.relu = take(StageKind::activate, is_relu);
   p.dropout = take(StageKind::dropout, [&](const Stage& s) {
@@ -176,7 +177,7 @@ static void run_backward(const Call& call, const Pass& p, const Block& b, Rows t
 }
 
 int32_t run_pass(const Call& call, int32_t first, Block& b) {
-  const Pass p = find_pass(*call.instruction, first);
+  const Pass p = find_pass(*call.instruction, first, b);
   const bool forth = p.affine || p.relu || p.drawn, back = p.relu_grad || (p.dropout && !p.drawn);
   if (!p.dropout && (p.stages < 2 || !(forth || back))) return 0;
   Rows to = {b.v, b.ld};

@@ -94,8 +94,8 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
   const int64_t across = ceil_div(in.cols, BLOCK_COLUMNS);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / across * CHUNK_ROWS, col = item % across * BLOCK_COLUMNS;
-    const Block block = {
-        w->v, BLOCK_COLUMNS, row, col, min(CHUNK_ROWS, in.rows - row), min(BLOCK_COLUMNS, in.cols - col)};
+    Block block = {w->v, BLOCK_COLUMNS, row, col, min(CHUNK_ROWS, in.rows - row), min(BLOCK_COLUMNS, in.cols - col)};
+    block.keeps = true;
     load_block(call, block);
     run_chain(call, block);
     for (int i = 0; i < in.operand_count - 1; ++i) {
