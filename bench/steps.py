@@ -165,7 +165,9 @@ class Report:
         tests, left = ended(progress)
         for test in [test for test, line in tests.items() if line["state"] == "running"]:
             how = "hung" if "Timeout (" in printed["output"] else "crashed"
-            tests[test] |= {"state": how, "why": printed["output"][-TAIL // 2 :]}
+            output = printed["output"]
+            trace = output.find("(most recent call first)")  # where it was comes first there, what it ran in last
+            tests[test] |= {"state": how, "why": output[trace:][: TAIL // 2] if trace >= 0 else output[-TAIL // 2 :]}
             if state == "stopped":  # by us, before it has had its time
                 del tests[test]
         found, over = faults(log), left == 0 or (left is None and len(tests) == len(entry["tests"]))
