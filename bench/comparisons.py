@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/isa.py compares, from the cases of tests/: kernels and their chains, elementary functions, nets, products."""
+"""What bench/isa.py compares, from the cases of tests/: kernels, chains and runs of stages, functions, nets, products."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from cases import CASES, CHAINED, SHORT_CHAINS, counters, long_chain, made_stage, make_case
 from checks import assert_close, rng
 from instructions import DTYPES, Operand, activation, backend, pointwise, room_for_planes, run_kernel, stage
+from runs import BACKWARD, FORWARD, Chain
 
 SHAPES = ((5, 37), (17, 65), (33, 10), (130, 300))  # a row of lanes and a rest, several chunks of rows
 ALONG_ROWS = ("layer_norm", "layer_norm_backward", "softmax", "softmax_cross_entropy", "loss", "grad_scale")
@@ -67,6 +68,25 @@ def kernels(core) -> Iterator[Comparison]:
             for rows, cols in SHAPES:
                 said = f"{name} {variant} {rows}x{cols}".replace("  ", " ")
                 yield Comparison(said, of_kernel, (name, rows, cols, variant), rows + cols + 16, name in ALONG_ROWS)
+
+
+def of_run(core, way: str, run: tuple) -> list[np.ndarray]:
+    """The value behind stages of one loop, and what they write."""
+    made = []
+    for rows, cols in SHAPES:
+        chain = getattr(Chain(core, rows, cols), way)(*run)
+        made.append(pointwise(core, chain.input(), [*chain.stages, stage("scale", numbers=[2.0])], threads=(1,)))
+        made += [x if x.dtype != np.uint8 else np.unpackbits(x, axis=1, bitorder="little")[:, :cols] for x in chain.written]
+    return made
+
+
+def runs() -> Iterator[Comparison]:
+    """Every run of stages that goes through one loop."""
+    forward, backward = ("affine", "relu", "dropout", "store"), ("dropout", "relu_grad", "store", "sums")
+    for way, parts, forms in (("forward", forward, FORWARD), ("backward", backward, BACKWARD)):
+        for form in forms:
+            said = [part if of is True else f"{part} {of}" for part, of in zip(parts, form, strict=True) if of]
+            yield Comparison(" ".join(["run", way, *said]), of_run, (way, form), 130 + 16)
 
 
 def inputs(real: str) -> np.ndarray:
@@ -233,6 +253,7 @@ def comparisons(core, other) -> Iterator[Comparison]:
     """All of them for one real type."""
     same_unit = bool(core.unit) == bool(other.unit)
     yield from kernels(core)
+    yield from runs()
     yield from functions(core)
     yield from nets(core, same_unit and "baseline" not in (core.isa, other.isa))
     yield from products(core, same_unit)

@@ -20,7 +20,8 @@ SETS = _core.cpu_info()["available"]
 
 @pytest.mark.parametrize("name", SETS)
 def test_sets_that_are_here_agree(name, capsys):
-    assert isa.main([name, "--only", "softmax ,update adamw,function gelu,gather,train layer,product nn 33", "--json"]) == 0
+    only = "softmax ,update adamw,function gelu,run backward,gather,train layer,product nn 33"
+    assert isa.main([name, "--only", only, "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert {row["real"] for row in found["rows"]} == {"float32", "float64"}
@@ -33,6 +34,7 @@ def test_everything_is_compared():
     names = [comparison.name for comparison in comparisons.comparisons(core, core)]
     assert len(set(names)) == len(names)
     expected = [*CASES, *(f"update {rule}" for rule in core.rules), *(f"loss {name}" for name in core.losses)]
+    expected += ["run forward affine relu dropout kept store", "run backward dropout relu_grad scaled store"]
     expected += [f"function {name}" for name in core.activations] + [f"train {name}" for name in comparisons.TRAINED]
     for begin in expected:
         assert any(name.startswith(begin) for name in names), begin
