@@ -8,14 +8,14 @@
 DLCORE_BEGIN
 
 // What is done to a value, in this order; nullptr: absent. Masks are drawn on the way forward, read on the way back.
-struct Pass {
+struct Run {
   const Stage *affine, *relu, *dropout, *relu_grad, *out, *sum, *dot;
   int32_t stages;
   bool drawn;
 };
 
-static Pass find_pass(const Instruction& in, int32_t first, const Block& b) {
-  Pass p = {};
+static Run find_run(const Instruction& in, int32_t first, const Block& b) {
+  Run p = {};
   const auto take = [&](StageKind kind, auto fits) -> const Stage* {
     const int32_t i = first + p.stages;
     if (i == in.stage_count || in.chain[i].kind != kind || !fits(in.chain[i])) return nullptr;
@@ -49,7 +49,7 @@ static Pass find_pass(const Instruction& in, int32_t first, const Block& b) {
 }
 
 // Where the rows of a block go.
-struct Rows {
+struct Place {
   real* v;
   int64_t ld;
 };
@@ -57,7 +57,7 @@ struct Rows {
 typedef uint16_t draw_vec __attribute__((vector_size(LANES * 2)));
 
 template <bool AFFINE, bool RELU, bool DROPOUT>
-static void forward(const Call& call, const Pass& p, const Block& b, Rows to) {
+static void forward(const Call& call, const Run& p, const Block& b, Place to) {
   const real* scale = AFFINE ? columns(call, p.affine->a, b) : nullptr;
   const real* shift = AFFINE ? columns(call, p.affine->b, b) : nullptr;
   alignas(ALIGNMENT) uint16_t draws[DROPOUT ? SLAB_COLUMNS + DROPOUT_COLUMNS : 1];
@@ -94,36 +94,35 @@ static void forward(const Call& call, const Pass& p, const Block& b, Rows to) {
   }
 }
 
-enum class Operands { none, plain, scaled };
+enum class Form { none, plain, scaled };
 
-static Operands kind_of(const Stage* s) {
-  return !s ? Operands::none : s->operand_scale.arena < 0 ? Operands::plain : Operands::scaled;
+static Form kind_of(const Stage* s) {
+  return !s ? Form::none : s->operand_scale.arena < 0 ? Form::plain : Form::scaled;
 }
 
 // The operand of a stage under a block, read as v * scale + shift where it is scaled.
-template <Operands KIND>
+template <Form KIND>
 struct Reader {
   const real* v = nullptr;
   int64_t ld = 0;
   const real *scale = nullptr, *shift = nullptr;  // (1, cols)
 
   Reader(const Call& call, const Stage* s, const Block& b) {
-    if (KIND == Operands::none) return;
+    if (KIND == Form::none) return;
     ld = s->operand.ld, v = at<const real>(call, s->operand) + b.row * ld + b.col;
-    if (KIND == Operands::scaled)
-      scale = columns(call, s->operand_scale, b), shift = columns(call, s->operand_shift, b);
+    if (KIND == Form::scaled) scale = columns(call, s->operand_scale, b), shift = columns(call, s->operand_shift, b);
   }
 
   template <class Edge>
   vec at_column(int64_t r, int64_t c, Edge edge) const {
     const vec x = load(v + r * ld + c, edge);
-    return KIND == Operands::scaled ? fma(x, load(scale + c, edge), load(shift + c, edge)) : x;
+    return KIND == Form::scaled ? fma(x, load(scale + c, edge), load(shift + c, edge)) : x;
   }
 };
 
 // sum, dot: totals (1, cols)
-template <bool AGAIN, Operands GRAD, bool SUM, Operands DOT>
-static void backward(const Call& call, const Pass& p, const Block& b, Rows to, real* sum, real* dot) {
+template <bool AGAIN, Form GRAD, bool SUM, Form DOT>
+static void backward(const Call& call, const Run& p, const Block& b, Place to, real* sum, real* dot) {
   const vec factor = splat(AGAIN ? dropout_scale(dropout_threshold(p.dropout->numbers[0])) : 1);
   const int64_t bits_ld = AGAIN ? p.dropout->operand.ld : 0;
   const uint8_t* kept_bits =
@@ -137,15 +136,15 @@ static void backward(const Call& call, const Pass& p, const Block& b, Rows to, r
     for_columns(b.cols, [=](int64_t c, auto edge) __attribute__((always_inline)) {
       vec v = load(from + c, edge);
       if (AGAIN) v = select(mask_of(load_kept(bits, c)), v * factor, vec{});
-      if (GRAD != Operands::none) v = v * activations::relu::grad(relu_of.at_column(r, c, edge), nullptr);
+      if (GRAD != Form::none) v = v * activations::relu::grad(relu_of.at_column(r, c, edge), nullptr);
       store(row + c, v, edge);
       if (SUM) store(sum + c, load(sum + c) + v);
-      if (DOT != Operands::none) store(dot + c, fma(v, other.at_column(r, c, edge), load(dot + c)));
+      if (DOT != Form::none) store(dot + c, fma(v, other.at_column(r, c, edge), load(dot + c)));
     });
   }
 }
 
-static void run_forward(const Call& call, const Pass& p, const Block& b, Rows to) {
+static void run_forward(const Call& call, const Run& p, const Block& b, Place to) {
   if (p.affine && p.relu && p.dropout) return forward<true, true, true>(call, p, b, to);
   if (p.affine && p.relu) return forward<true, true, false>(call, p, b, to);
   if (p.affine) return forward<true, false, false>(call, p, b, to);
@@ -154,33 +153,32 @@ static void run_forward(const Call& call, const Pass& p, const Block& b, Rows to
   forward<false, false, true>(call, p, b, to);
 }
 
-template <bool AGAIN, Operands GRAD>
-static void run_backward(const Call& call, const Pass& p, const Block& b, Rows to) {
-  if (!p.sum) return backward<AGAIN, GRAD, false, Operands::none>(call, p, b, to, nullptr, nullptr);
+template <bool AGAIN, Form GRAD>
+static void run_backward(const Call& call, const Run& p, const Block& b, Place to) {
+  if (!p.sum) return backward<AGAIN, GRAD, false, Form::none>(call, p, b, to, nullptr, nullptr);
   accumulate(call, *p.sum, b, [&](real* sum) {
-    if (!p.dot) return backward<AGAIN, GRAD, true, Operands::none>(call, p, b, to, sum, nullptr);
+    if (!p.dot) return backward<AGAIN, GRAD, true, Form::none>(call, p, b, to, sum, nullptr);
     accumulate(call, *p.dot, b, [&](real* dot) {
-      if (kind_of(p.dot) == Operands::plain)
-        return backward<AGAIN, GRAD, true, Operands::plain>(call, p, b, to, sum, dot);
-      backward<AGAIN, GRAD, true, Operands::scaled>(call, p, b, to, sum, dot);
+      if (kind_of(p.dot) == Form::plain) return backward<AGAIN, GRAD, true, Form::plain>(call, p, b, to, sum, dot);
+      backward<AGAIN, GRAD, true, Form::scaled>(call, p, b, to, sum, dot);
     });
   });
 }
 
-static void run_backward(const Call& call, const Pass& p, const Block& b, Rows to) {
-  const Operands grad = kind_of(p.relu_grad);
-  if (p.dropout && grad == Operands::none) return run_backward<true, Operands::none>(call, p, b, to);
-  if (p.dropout && grad == Operands::plain) return run_backward<true, Operands::plain>(call, p, b, to);
-  if (p.dropout) return run_backward<true, Operands::scaled>(call, p, b, to);
-  if (grad == Operands::plain) return run_backward<false, Operands::plain>(call, p, b, to);
-  run_backward<false, Operands::scaled>(call, p, b, to);
+static void run_backward(const Call& call, const Run& p, const Block& b, Place to) {
+  const Form grad = kind_of(p.relu_grad);
+  if (p.dropout && grad == Form::none) return run_backward<true, Form::none>(call, p, b, to);
+  if (p.dropout && grad == Form::plain) return run_backward<true, Form::plain>(call, p, b, to);
+  if (p.dropout) return run_backward<true, Form::scaled>(call, p, b, to);
+  if (grad == Form::plain) return run_backward<false, Form::plain>(call, p, b, to);
+  run_backward<false, Form::scaled>(call, p, b, to);
 }
 
 int32_t run_pass(const Call& call, int32_t first, Block& b) {
-  const Pass p = find_pass(*call.instruction, first, b);
+  const Run p = find_run(*call.instruction, first, b);
   const bool forth = p.affine || p.relu || p.drawn, back = p.relu_grad || (p.dropout && !p.drawn);
   if (!p.dropout && (p.stages < 2 || !(forth || back))) return 0;
-  Rows to = {b.v, b.ld};
+  Place to = {b.v, b.ld};
   if (p.out) to = {at<real>(call, p.out->out) + b.row * p.out->out.ld + b.col, p.out->out.ld};
   if (back) {
     run_backward(call, p, b, to);
