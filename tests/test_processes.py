@@ -13,10 +13,14 @@ from dlcore import _core
 
 def program(source, **environment):
     """Run Python source in a process of its own, warnings as errors."""
-    return subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-c", source], cwd=Path(__file__).parent, env=os.environ | environment,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+    # What AddressSanitizer says of every fiber.
+    lines = [line for line in result.stderr.splitlines(True) if "ASan doesn't fully support makecontext" not in line]
+    result.stderr = "".join(lines)
+    return result
 
 
 FORK = """

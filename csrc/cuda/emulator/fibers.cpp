@@ -19,6 +19,17 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
+// The compiler's own: before a longjmp of the library the sanitizer makes a system call and forgets the frames of the
+// stack that is left.
+typedef void* Context[5];
+#define SET(context) __builtin_setjmp(context)
+#define GO(context) __builtin_longjmp(context, 1)
+#define NOT_SANITIZED __attribute__((no_sanitize_address, noinline))
+#else
+typedef jmp_buf Context;
+#define SET(context) _setjmp(context)
+#define GO(context) _longjmp(context, 1)
+#define NOT_SANITIZED
 #endif
 
 namespace dlcore {
@@ -47,7 +58,7 @@ struct Copy {
 };
 
 struct Fiber {
-  jmp_buf context;
+  Context context;
   std::unique_ptr<char[]> stack;
   bool begun = false;  // stands in its loop, ready for another thread
   State state = State::returned;
@@ -62,7 +73,7 @@ struct Fiber {
 
 struct Block {
   std::vector<std::unique_ptr<Fiber>> fibers;
-  jmp_buf scheduler;
+  Context scheduler;
   unsigned threads = 0, current = 0;
   void (*thread)(void*);
   void* argument;
@@ -97,25 +108,25 @@ size_t scheduler_size;
 #endif
 
 // From the scheduler to a fiber and back; the sanitizer is told on which stack the program goes on.
-void enter(Fiber& fiber) {
+NOT_SANITIZED void enter(Fiber& fiber) {
 #if defined(__SANITIZE_ADDRESS__)
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), STACK);
-  if (_setjmp(block.scheduler) == 0) _longjmp(fiber.context, 1);
+  if (SET(block.scheduler) == 0) GO(fiber.context);
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
-  if (_setjmp(block.scheduler) == 0) _longjmp(fiber.context, 1);
+  if (SET(block.scheduler) == 0) GO(fiber.context);
 #endif
 }
 
-void leave(Fiber& fiber) {
+NOT_SANITIZED void leave(Fiber& fiber) {
 #if defined(__SANITIZE_ADDRESS__)
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, scheduler_stack, scheduler_size);
-  if (_setjmp(fiber.context) == 0) _longjmp(block.scheduler, 1);
+  if (SET(fiber.context) == 0) GO(block.scheduler);
   __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_size);
 #else
-  if (_setjmp(fiber.context) == 0) _longjmp(block.scheduler, 1);
+  if (SET(fiber.context) == 0) GO(block.scheduler);
 #endif
 }
 
@@ -145,7 +156,7 @@ void begin(Fiber& fiber) {
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), STACK);
 #endif
-  if (_setjmp(block.scheduler) == 0) swapcontext(&back, &context);
+  if (SET(block.scheduler) == 0) swapcontext(&back, &context);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
