@@ -25,8 +25,9 @@ constexpr int64_t STREAM_DEPTH = 64;  // of a split, where few rows read a far B
 constexpr int64_t GRADIENT_SPLITS = 32, GRADIENT_BLOCK = 128, GRADIENT_SIZE = 1 << 16;
 
 // An operand of fewer bytes is not fetched ahead: it stays in the second-level cache or close to it. Without and with,
-// AVX2: 128x512x784 (B 1.6 MB) 84 and 82 GFLOP/s; 256x2000x1000 (8 MB) 69 and 80; 2048x2048x2048 54 and 77.
-constexpr int64_t FAR_BYTES = 2 << 20;
+// AVX2, one core: 1024x1024x128 (B 0.5 MB) 84 and 82 GFLOP/s; 128x512x784 (1.6 MB) 82 and 84; two cores: 256x2000x1000
+// (8 MB) 69 and 80; 2048x2048x2048 54 and 77.
+constexpr int64_t FAR_BYTES = 1 << 20;
 
 // How a product is cut.
 struct Cut {
@@ -183,10 +184,11 @@ static void run_item(const Call& call, const Cut& cut, int64_t item, bool last, 
       const Area then = deeper ? next : last ? Area{} : first_area(cut, item + 1);
       const bool new_a = deeper || then.row != area.row;
       const bool new_b = !(deeper ? made : strips_at(cut, then, &w->buffers).made);
-      const Ahead fetched[2] = {!part && cut.far_a && new_a ? ahead_a(o, then) : Ahead{},
-                                !part && cut.far_b && !cut.streams && new_b ? ahead_b(o, then) : Ahead{}};
+      const bool far_b = !part && cut.far_b && !cut.streams;
       Strips kept = strips_at(cut, area, &w->buffers);
       kept.made = made;
+      const AreaFetches fetched = {!part && cut.far_a && new_a ? ahead_a(o, then) : Ahead{}, far_b && !made,
+                                   far_b && new_b ? ahead_b(o, then) : Ahead{}};
       if (!deeper && stages.all > 0) t.finish = &finish;
       multiply(o, area, t, fetched, kept, &w->buffers);
     }
