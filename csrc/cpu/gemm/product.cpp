@@ -12,7 +12,7 @@ DLCORE_BEGIN
 constexpr int64_t DEPTH_ALIGN = 16;
 
 // Columns of a block; half of them cost nothing (128x512x784, AVX2: 83 GFLOP/s both) and make more items.
-constexpr int64_t COLUMNS = 128, WIDEST_COLUMNS = 512, LEAST_COLUMNS = 32, MANY_ITEMS = 32, MANY_CHUNKS = 4;
+constexpr int64_t COLUMNS = 128, WIDEST_COLUMNS = 512, MANY_ITEMS = 32;
 
 // The depth is split to have so many items, each of so much depth and so many multiplications (5 us).
 constexpr int64_t SPLIT_ITEMS = 16, SPLIT_DEPTH = 512, SPLIT_WORK = 1 << 18;
@@ -58,27 +58,13 @@ static int64_t gradient_depth(int64_t m, int64_t n, int64_t k) {
   return 2 * k >= 3 * depth && m * n <= GRADIENT_SIZE && depth * (m + n) >= 8 * m * n ? depth : 0;
 }
 
-static void set_columns(int64_t columns, int64_t chunks, Cut* c) {
-  c->columns = columns;
-  c->column_blocks = ceil_div(c->n, columns);
-  c->blocks = chunks * c->column_blocks;
-}
-
-// Of a block, so few that its strips can be kept, if there are such. 2048x2048x2048, AVX2, one core: 128 columns 76
-// GFLOP/s, 64, which are kept, 79; 512x4096x4096: 128 columns 76, 32 79.
-static int64_t kept_columns(const Cut& c) {
-  int64_t columns = c.columns;
-  while (columns > LEAST_COLUMNS && c.k * columns > KEPT) columns /= 2;
-  return c.k * columns <= KEPT ? columns : c.columns;
-}
-
 // The order of items, and what they keep. Where strips of a block of columns can be kept, and its row chunks follow
 // each other, B is copied once: 1024x1024x1024, AVX2, 1.03 times as fast. Else of the smaller operand more is read
 // again. A^T is copied for each row chunk, so where the strips of all columns can be kept its items follow each other.
-static void order(const Instruction& in, int64_t chunks, Cut* c) {
-  const bool keeps = chunks > 1 && in.operands[1].layout == Layout::row_major && c->splits == 1 && !c->streams;
+static void order(const Instruction& in, Cut* c) {
+  const bool again = c->blocks > c->column_blocks;  // are there other row chunks
+  const bool keeps = again && in.operands[1].layout == Layout::row_major && c->splits == 1 && !c->streams;
   const bool columns_of_a = role(in) == Role::tn;
-  if (keeps && !columns_of_a && chunks >= MANY_CHUNKS) set_columns(kept_columns(*c), chunks, c);
   const int64_t slots = keeps ? min(SLOTS, KEPT / (c->k * c->columns)) : 0;
   const bool all = slots >= c->column_blocks, once = slots > 0 && !all && !columns_of_a;
   c->by_columns = !c->along_rows && (c->n > c->m || once) && !(all && columns_of_a);
@@ -109,7 +95,8 @@ static Cut cut(const Instruction& in) {
   c.columns = chunks * ceil_div(c.n, COLUMNS) < MANY_ITEMS ? COLUMNS / 2 : COLUMNS;
   if (role(in) == Role::tn && c.k > DEPTH) c.columns = wider(c, chunks);
   if (c.streams) c.columns = min(STREAM_SIZE / c.m / COLUMN_ALIGN * COLUMN_ALIGN, round_up(c.n, COLUMN_ALIGN));
-  set_columns(c.columns, chunks, &c);
+  c.column_blocks = ceil_div(c.n, c.columns);
+  c.blocks = chunks * c.column_blocks;
   c.split_depth = role(in) == Role::tn ? gradient_depth(c.m, c.n, c.k) : 0;
   c.along_rows = c.split_depth > 0;
   if (!c.along_rows) {
@@ -121,7 +108,7 @@ static Cut cut(const Instruction& in) {
   c.splits = ceil_div(c.k, c.split_depth);
   const int64_t blocks = ceil_div(c.split_depth, c.along_rows ? GRADIENT_BLOCK : DEPTH);
   c.depth = round_up(ceil_div(c.split_depth, blocks), DEPTH_ALIGN);
-  order(in, chunks, &c);
+  order(in, &c);
   return c;
 }
 
