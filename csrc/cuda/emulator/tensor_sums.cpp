@@ -3,7 +3,7 @@
 // behavior of NVIDIA tensor cores", PeerJ Computer Science 7, 2021): eight products and the sum so far are aligned to
 // the largest of them, cut below 24 bits behind its leading one, added exactly, and the sum is cut to float.
 //
-// A file of its own, as sanitizers make its loops, over arrays of their own size, eight times as slow.
+// A file of its own, without sanitizers: they keep its loops, over arrays of their own size, from becoming vectors.
 #include <algorithm>
 #include <cmath>
 
