@@ -86,6 +86,23 @@ def test_product_of_strips_has_equal_bits(backend, real):
         assert_same_bits(product(backend, transposed, strips, "tn", n=n), product(backend, transposed, b, "tn"))
 
 
+@pytest.mark.parametrize(("n", "k"), [(1030, 700), (1550, 260), (1030, 4250)])  # of 64 columns, the last of fewer
+def test_few_rows_through_far_strips_have_the_bits_of_rows(backend, real, n, k):
+    bias = rng(12).normal(size=(1, n)).astype(real)
+    for m in (1, 2, 3, 4, 5, 6, 7, 8, 12, 13):
+        a, b = operands(13, m, n, k, real)
+        found = []
+        for given in (b, Operand(strips_of(b, backend.strip), strip_cols=n)):
+            c, sums = np.empty((m, n), real), np.empty((1, n), real)
+            chain = [stage("affine", b=bias), activation(backend, "relu"), stage("sum", out=sums), stage("store", out=c)]
+            run_kernel(backend, "product", [a, given], m, n, chain, [_core.ROLES.index("nn")], threads=(1, 3))
+            found += [c, sums]
+        assert_same_bits(found[0], found[2])
+        assert_same_bits(found[1], found[3])
+    wide = a.astype(np.float64) @ b.astype(np.float64) + bias
+    assert_close(c, np.maximum(wide, 0), depth=k, scale=np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias))
+
+
 def test_product_of_packed_operand_has_equal_bits(backend, real):
     for m, n, k in ((5, 31, 17), (65, 129, 257)):
         a, b = operands(6, m, n, k, real)

@@ -8,11 +8,6 @@
 
 DLCORE_BEGIN
 
-// Up to so many rows, rows of B are read in slices: 1x4096x4096, AVX2, one core, 30 GB/s of 42, against 9 strip by
-// strip; 20 where a slice has but 512 columns. Slices of 2, 4 or 16 rows: 0.6, 0.8 and 0.8 of the speed of 8 (a net of
-// 100 MB of weights, two cores). STREAM_SIZE: elements of C.
-constexpr int64_t STREAM_ROWS = 4, STREAM_SIZE = 8192, SLICE = 8;
-
 static Ahead ahead(const real* p, int64_t ld, int64_t width, int64_t rows) {
   const int64_t unit = sizeof(real);
   return {reinterpret_cast<const char*>(p), ld * unit, width * unit, rows, 0};
@@ -93,45 +88,6 @@ static void multiply(const Operands& o, const Area& area, Tile t, const AreaFetc
       run_tiles<AOrder::rows>(t, tiles, ceil_div(part.cols, LANES));
     }
   }
-}
-
-// All strips of few rows, SLICE rows of B at a time. t: the first strip
-template <AOrder order>
-static void run_slices(const Area& area, Tile t) {
-  const real *a = t.a, *b = t.b;
-  real* c = t.c;
-  for (int64_t k = 0; k < area.depth; k += SLICE) {
-    t.a = a + k * (order == AOrder::rows ? 1 : t.lda);
-    t.depth = min(SLICE, area.depth - k);
-    t.sum = k > 0 ? Sum::resume : Sum::assign;
-    for (int64_t col = 0, strips; col < area.cols; col += strips * STRIP) {
-      strips = wide_strips(area.rows);
-      while (col + strips * STRIP > area.cols) strips /= 2;
-      t.b = b + k * t.ldb + col, t.c = c + col;
-      find_tile<order>(area.rows, strips * STRIP_VECTORS)(t);
-    }
-  }
-}
-
-// multiply for at most STREAM_ROWS rows and STREAM_SIZE elements, where B is row major and far. sum: the size of t.c
-static void stream(const Operands& o, Area area, Tile t, real* sum, Buffers* buffers) {
-  Area edge = area;
-  edge.cols = area.cols % STRIP, area.cols -= edge.cols, edge.col += area.cols;
-  Tile part = t;
-  find_rows(o, area, RowTiles(area.rows), &part, buffers);
-  part.b = o.b_data + area.k * o.b->ld + area.col, part.ldb = o.b->ld, part.panel = STRIP;
-  if (t.sum == Sum::add) part.c = sum;
-  if (o.role == Role::tn) {
-    run_slices<AOrder::columns>(area, part);
-  } else {
-    run_slices<AOrder::rows>(area, part);
-  }
-  for (int64_t r = 0; t.sum == Sum::add && r < area.rows; ++r) {
-    real *to = t.c + r * t.ldc, *from = sum + r * t.ldc;
-    for (int64_t c = 0; c < area.cols; c += LANES) store(to + c, load(to + c) + load(from + c));
-  }
-  t.c += area.cols;
-  if (edge.cols > 0) multiply(o, edge, t, AreaFetches{}, Strips{}, buffers);
 }
 
 DLCORE_END

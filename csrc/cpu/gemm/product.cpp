@@ -5,7 +5,7 @@
 // depth. Its depth is cut into blocks of at most DEPTH, each summed in registers and added to C in order. All cuts are
 // functions of the role and the shape, so threads, instruction sets with FMA and layouts give the same bits.
 #include "../chain.h"
-#include "block.h"
+#include "stream.h"
 
 DLCORE_BEGIN
 
@@ -38,8 +38,9 @@ struct Cut {
   int64_t depth;    // of a depth block
   bool along_rows;  // are the splits those that sections can be cut into
   bool far_a, far_b, streams;
-  int64_t slots;    // of kept strips, of kept_depth; a column block goes to the slot of its number modulo slots
-  bool by_columns;  // items that follow each other have the same columns, else the same rows
+  bool strip_by_strip;  // an item goes through all splits of its columns
+  int64_t slots;        // of kept strips, of kept_depth; a column block goes to the slot of its number modulo slots
+  bool by_columns;      // items that follow each other have the same columns, else the same rows
 };
 
 struct Workspace {
@@ -84,6 +85,12 @@ static int64_t wider(const Cut& c, int64_t chunks) {
   return columns;
 }
 
+// Few rows and far strips of B, with columns enough for SPLIT_ITEMS.
+static bool is_strip_by_strip(const Instruction& in, const Cut& c) {
+  const bool strips = in.operands[1].layout == Layout::strips && role(in) != Role::tn;
+  return strips && c.far_b && streams_strips(c.m) && c.n >= SPLIT_ITEMS * COLUMN_ALIGN;
+}
+
 static Cut cut(const Instruction& in) {
   Cut c = {};
   const View& a = in.operands[0];
@@ -108,6 +115,11 @@ static Cut cut(const Instruction& in) {
   c.splits = ceil_div(c.k, c.split_depth);
   const int64_t blocks = ceil_div(c.split_depth, c.along_rows ? GRADIENT_BLOCK : DEPTH);
   c.depth = round_up(ceil_div(c.split_depth, blocks), DEPTH_ALIGN);
+  c.strip_by_strip = is_strip_by_strip(in, c);
+  if (c.strip_by_strip) {
+    c.columns = COLUMN_ALIGN, c.blocks = c.column_blocks = ceil_div(c.n, COLUMN_ALIGN);
+    c.splits = 1;
+  }
   order(in, &c);
   return c;
 }
@@ -158,8 +170,16 @@ static bool has_strips(const Cut& cut, const Area& area, Buffers* buffers) {
   return made;
 }
 
+static void run_strips(const Call& call, const Cut& cut, int64_t item, Workspace* w) {
+  const Area area = first_area(cut, item);
+  const Block block = {w->c, cut.columns, area.row, area.col, area.rows, area.cols};
+  stream_strips(operands(call), block, {cut.k, cut.split_depth, cut.depth}, w->sum);
+  run_chain(call, block);
+}
+
 // last: whether the thread has no item after it
 static void run_item(const Call& call, const Cut& cut, int64_t item, bool last, Workspace* w) {
+  if (cut.strip_by_strip) return run_strips(call, cut, item, w);
   const Operands o = operands(call);
   const bool streams = cut.streams && o.role != Role::nt && o.b->layout == Layout::row_major;
   Area area = first_area(cut, item);
@@ -244,7 +264,7 @@ static void run(const Call& call, int32_t phase, int64_t begin, int64_t end, cha
 
 static int64_t depth(const Instruction& in) {
   const Cut c = cut(in);
-  return c.along_rows ? c.split_depth : c.splits > 1 ? NEITHER : 0;
+  return c.along_rows ? c.split_depth : c.splits > 1 || c.strip_by_strip ? NEITHER : 0;
 }
 
 // Its divisions take 4 % of a product of 32 x 32 x 32.
