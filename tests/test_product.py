@@ -99,8 +99,8 @@ def test_few_rows_through_far_strips_have_the_bits_of_rows(backend, real, n, k):
             found += [c, sums]
         assert_same_bits(found[0], found[2])
         assert_same_bits(found[1], found[3])
-    wide = a.astype(np.float64) @ b.astype(np.float64) + bias
-    assert_close(c, np.maximum(wide, 0), depth=k, scale=np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias))
+        wide = a.astype(np.float64) @ b.astype(np.float64) + bias
+        assert_close(c, np.maximum(wide, 0), depth=k, scale=np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias))
 
 
 def test_product_of_packed_operand_has_equal_bits(backend, real):

@@ -21,10 +21,9 @@ namespace {
 
 // What it takes to wake a sleeper, by itself, and where a hypervisor has to bring its core back as well. The longer one
 // holds while sleepers were woken so soon that spinning would have met them, unless another process of this system has
-// taken a core from a thread of ours within the last CALM sleeps. Two threads, predictions of 64 rows (W2) under a busy
-// hypervisor, and a step beside a busy process (W3): 30 us 0.72 to 0.96 ms, and 2.0 to 2.3 times as long as alone; 200
-// us 0.59 to 0.67 ms, 3.6 to 5.0 times. Yielding the core while spinning was tried: beside one busy process it cost up
-// to 1.5 ms a barrier, because the other process keeps the core for its whole time slice.
+// taken a core from a thread of ours within the last CALM sleeps. Two threads; predictions of 64 rows (W2) where cores
+// were taken away, and a step (W3) beside a busy process as a multiple of its time alone: 30 us 1.20 ms, 2.2; 200 us
+// 0.71, 3.6 to 5.0; as here 0.78, 2.2. Yielding the core while spinning cost up to 1.5 ms a barrier beside a process.
 constexpr std::chrono::microseconds SPIN{30}, LONG_SPIN{150}, SOON{400};
 constexpr int32_t CALM = 256;
 

@@ -70,8 +70,7 @@ static void multiply(const Operands& o, const Area& area, Tile t, const AreaFetc
   find_rows(o, area, tiles, &t, buffers);
   Area part = area;
   for (int64_t strips, end = area.col + area.cols; part.col < end; part.col += strips * STRIP, t.c += strips * STRIP) {
-    strips = wide_strips(area.rows);
-    while (strips > 1 && part.col + strips * STRIP > end) strips /= 2;
+    strips = group_strips(area.rows, end - part.col);
     part.cols = min(strips * STRIP, end - part.col);
     const int64_t at = t.col = part.col - area.col;
     const Strips to = kept.to ? Strips{kept.to + at / STRIP * kept.panel, kept.panel, kept.made, true}

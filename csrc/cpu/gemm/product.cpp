@@ -39,7 +39,7 @@ struct Cut {
   bool along_rows;  // are the splits those that sections can be cut into
   bool far_a, far_b, streams;
   bool strip_by_strip;  // an item goes through all splits of its columns
-  int64_t slots;        // of kept strips, of kept_depth; a column block goes to the slot of its number modulo slots
+  int64_t slots;        // of kept strips; a column block goes to the slot of its number modulo slots
   bool by_columns;      // items that follow each other have the same columns, else the same rows
 };
 

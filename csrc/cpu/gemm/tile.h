@@ -131,6 +131,13 @@ static TileFunction find_tile(int64_t rows) {
 constexpr int WIDEST = 4;
 static inline int64_t wide_strips(int64_t rows) { return rows > 3 ? 1 : rows > 1 ? 2 : WIDEST; }
 
+// As many of them as so many columns hold, or one that they do not fill.
+static inline int64_t group_strips(int64_t rows, int64_t columns) {
+  int64_t strips = wide_strips(rows);
+  while (strips > 1 && strips * STRIP > columns) strips /= 2;
+  return strips;
+}
+
 // vectors: half a strip, or as many strips as wide_strips allows
 template <AOrder order>
 static TileFunction find_tile(int64_t rows, int64_t vectors) {
